@@ -1,0 +1,64 @@
+"""Duologue: train, measure, study and serve language models as partners in conversation.
+
+    task = duologue.load_task("groceries")
+    assistant = duologue.load_assistant("tiny")
+    reward = duologue.MultiturnReward(assistant, task.user, task.metrics, samples=3, window=2)
+    score = await reward(goal, conversation, "Which city should it go to?", seed=0)
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from duologue import trl as trl
+    from duologue.conversation import Conversation, Ending, Goal, Message, Reaction, Request
+    from duologue.errors import DuologueError
+    from duologue.metrics import Metric, Score, Weighted
+    from duologue.models.base import ChatModel, Reply, Sampling
+    from duologue.reward import MultiturnReward, Reward
+    from duologue.simulation import Assistant, converse, load_assistant, look_ahead
+    from duologue.tasks import Task, load_task
+    from duologue.users.base import User, Utterance
+
+_PUBLIC = {
+    "Assistant": "simulation",
+    "ChatModel": "models.base",
+    "Conversation": "conversation",
+    "DuologueError": "errors",
+    "Ending": "conversation",
+    "Goal": "conversation",
+    "Message": "conversation",
+    "Metric": "metrics",
+    "MultiturnReward": "reward",
+    "Reaction": "conversation",
+    "Reply": "models.base",
+    "Request": "conversation",
+    "Reward": "reward",
+    "Sampling": "models.base",
+    "Score": "metrics",
+    "Task": "tasks",
+    "User": "users.base",
+    "Utterance": "users.base",
+    "Weighted": "metrics",
+    "converse": "simulation",
+    "load_assistant": "simulation",
+    "load_task": "tasks",
+    "look_ahead": "simulation",
+}
+
+__version__ = "0.1.0"
+__all__ = [*_PUBLIC, "trl"]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "trl":
+        return import_module("duologue.trl")
+    if name in _PUBLIC:
+        return getattr(import_module(f"duologue.{_PUBLIC[name]}"), name)
+    raise AttributeError(f"module 'duologue' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,153 @@
+"""Goals, messages and conversations: the values that everything else passes on.
+
+All are frozen. Whoever continues a conversation makes a new one, so branching is free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, Literal, NamedTuple
+
+from duologue.errors import DataError
+from duologue.seeding import digest
+
+Role = Literal["system", "user", "assistant"]
+ROLES: tuple[str, ...] = ("system", "user", "assistant")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One utterance."""
+
+    role: Role
+    content: str
+
+
+class Ending(StrEnum):
+    """How a conversation ended."""
+
+    OPEN = "open"
+    """Not ended: it can be continued."""
+    SATISFIED = "satisfied"
+    """The user got what they wanted and said so."""
+    LEFT = "left"
+    """The user gave up."""
+    WINDOW = "window"
+    """A look-ahead's window, or the turn limit, cut it."""
+    OVERFLOW = "overflow"
+    """It outgrew the assistant's context: an outcome, and scored."""
+    FAILED = "failed"
+    """Trouble on the road: never scored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reaction:
+    """What a scripted user thinks of the conversation as it stands: a pure function of it."""
+
+    satisfied: bool
+    annoyance: float
+    """0 and up; the user leaves at `limit`."""
+    limit: float
+    leaving: bool
+
+
+class Turn(NamedTuple):
+    """One user message and the reply to it (`None` where the user had the last word)."""
+
+    user: str
+    reply: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """Messages so far and how they ended.
+
+    A system prompt is not part of it: it belongs to the assistant, and users never see it.
+    """
+
+    messages: tuple[Message, ...] = ()
+    ending: Ending = Ending.OPEN
+    reason: str | None = None
+    """Why, where `ending` is FAILED or OVERFLOW."""
+    shared: int = 0
+    """How many of the first messages it shares with its siblings; a look-ahead's branches there."""
+    cut: tuple[int, ...] = ()
+    """Indices of replies that hit the limit on tokens."""
+    reaction: Reaction | None = None
+    """A scripted user's reaction to the last reply, where the user has one."""
+
+    def said(self, content: str, *, ending: Ending = Ending.OPEN) -> Conversation:
+        """The conversation after one more user message."""
+        messages = (*self.messages, Message("user", content))
+        return replace(self, messages=messages, ending=ending, reaction=None)
+
+    def replied(self, content: str, *, cut: bool = False) -> Conversation:
+        """The conversation after one more reply; `cut` where it hit the limit on tokens."""
+        cuts = (*self.cut, len(self.messages)) if cut else self.cut
+        messages = (*self.messages, Message("assistant", content))
+        return replace(self, messages=messages, cut=cuts, reaction=None)
+
+    def ended(self, ending: Ending, reason: str | None = None) -> Conversation:
+        """The conversation with its ending set."""
+        return replace(self, ending=ending, reason=reason)
+
+    @property
+    def replies(self) -> tuple[str, ...]:
+        """What the assistant said, in order."""
+        return tuple(m.content for m in self.messages if m.role == "assistant")
+
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        """User messages with the replies to them."""
+        turns: list[Turn] = []
+        for message in self.messages:
+            if message.role == "user":
+                turns.append(Turn(message.content, None))
+            elif turns and turns[-1].reply is None:
+                turns[-1] = Turn(turns[-1].user, message.content)
+        return tuple(turns)
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits that stand for the messages."""
+        return digest(part for m in self.messages for part in (m.role, m.content))
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """All that a user may see of a goal."""
+
+    text: str
+    facts: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What one user wants. Metrics alone see the reference."""
+
+    id: str
+    request: Request
+    reference: Any = None
+
+    def __post_init__(self) -> None:
+        if not self.request.text.strip():
+            raise DataError(f"goal {self.id!r} has no request: give it a text that says what the user wants")
+
+
+def parse_messages(rows: Sequence[Mapping[str, Any]], where: str) -> tuple[Message, ...]:
+    """Messages from `[{"role", "content"}…]`.
+
+    Raises:
+        DataError: a row without a known role or a text, naming `where` it stands.
+    """
+    messages: list[Message] = []
+    for index, row in enumerate(rows):
+        role, content = row.get("role"), row.get("content")
+        if role not in ROLES or not isinstance(content, str):
+            raise DataError(
+                f"{where}: message {index + 1} must have a role among {', '.join(ROLES)} and a text as content"
+            )
+        messages.append(Message(role, content))
+    return tuple(messages)

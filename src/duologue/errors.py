@@ -1,0 +1,54 @@
+"""Every exception Duologue raises on purpose, in one tree.
+
+Each is also the standard exception a caller would expect, so old `except` clauses keep working. The text
+of an error says what is wrong, where, and what to do next. The command line turns a `DuologueError` into
+one sentence and its `exit_code`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class DuologueError(Exception):
+    """Anything that Duologue can explain."""
+
+    exit_code = 1
+
+
+class RecipeError(DuologueError, ValueError):
+    """A recipe, or a setting given on the command line, cannot be used."""
+
+    exit_code = 2
+
+
+class DataError(DuologueError, ValueError):
+    """A file, a row or a goal is not of the shape it must have."""
+
+    exit_code = 2
+
+
+class ModelError(DuologueError, RuntimeError):
+    """A model could not be loaded, or could not answer."""
+
+
+class ContextOverflow(ModelError):
+    """The conversation no longer fits into the model's context."""
+
+
+class RunError(DuologueError, RuntimeError):
+    """A run folder cannot be used as asked: locked, of another recipe, damaged, or out of space."""
+
+
+class MissingDependency(DuologueError, ImportError):
+    """An optional library is needed; the text has the command that installs it."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`; did you mean "…"?` with the known word nearest to `word`, else `; known: …`."""
+    known = sorted(known)
+    match = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    if match:
+        return f'; did you mean "{match[0]}"?'
+    return f"; known: {', '.join(known)}" if known else ""

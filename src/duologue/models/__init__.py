@@ -1,0 +1,1 @@
+"""Models: messages in, one reply out."""

@@ -1,0 +1,173 @@
+"""The multiturn-aware reward of a reply: the mean score of the conversations it leads to.
+
+    MR(m) = mean over s = 1..k of R(look-ahead s of w turns after m),   R(c) = Σ wᵢ · metricᵢ(c, goal)
+
+(CollabLLM, arXiv 2502.00640, section 3.) A failure never becomes a number: a look-ahead that failed, or
+that any metric could not judge, is left out whole and counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from duologue.conversation import Conversation, Ending, Goal
+from duologue.errors import DataError
+from duologue.metrics.base import Metric, Supplies, Weighted
+from duologue.models.base import Reply
+from duologue.simulation import TURN_LIMIT, Assistant, Window, look_ahead
+from duologue.users.base import UserMaker
+
+LOST_LIMIT = 1 / 3
+"""Share of a reply's look-aheads that may be lost before its reward is None."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One scored look-ahead: its value with the metrics' unweighted scores, or why there is none."""
+
+    future: Conversation
+    value: float | None
+    parts: Mapping[str, float] = field(default_factory=dict[str, float])
+    why: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reward:
+    """What a reply is worth."""
+
+    value: float | None
+    """The mean over the look-aheads that counted; None where more than a third were lost."""
+    stderr: float | None
+    """Its standard error; None below two look-aheads."""
+    values: tuple[float | None, ...]
+    """One a look-ahead, None where it was lost."""
+    parts: Mapping[str, float]
+    """The metrics' unweighted means."""
+    failures: tuple[str, ...]
+    """Why look-aheads were lost."""
+    futures: tuple[Conversation, ...]
+    """The look-aheads themselves."""
+
+    @property
+    def counted(self) -> int:
+        """How many look-aheads counted."""
+        return sum(value is not None for value in self.values)
+
+
+class Scorer:
+    """R(c | g): the weighted sum of a conversation's metrics."""
+
+    def __init__(self, metrics: Mapping[str, Weighted], supplies: Supplies) -> None:
+        self._metrics: dict[str, Metric] = {name: m.build(supplies, name) for name, m in metrics.items()}
+        self._weights = {name: m.weight for name, m in metrics.items()}
+
+    async def __call__(self, conversation: Conversation, goal: Goal) -> Outcome:
+        """Score an ended conversation; all metrics side by side, and all or none of them count."""
+        if conversation.ending is Ending.FAILED:
+            return Outcome(conversation, None, why=conversation.reason or "the conversation failed")
+        scores = await asyncio.gather(*(metric(conversation, goal) for metric in self._metrics.values()))
+        parts: dict[str, float] = {}
+        for name, score in zip(self._metrics, scores, strict=True):
+            if score.value is None or not math.isfinite(score.value):
+                return Outcome(conversation, None, why=f"{name}: {score.why or 'gave no finite number'}")
+            parts[name] = score.value
+        value = math.fsum(self._weights[name] * part for name, part in parts.items())
+        return Outcome(conversation, value, parts)
+
+
+class MultiturnReward:
+    """Looks ahead from a reply and scores what follows.
+
+    Args:
+        assistant: who continues the conversations: the current policy.
+        users: (request, seed) → user; `task.user`.
+        metrics: the reward's parts; `task.metrics`.
+        samples: look-aheads a reply (k).
+        window: turns a look-ahead (w), or "full".
+        reacts: whether a scripted user's reaction to the last reply of a cut conversation counts.
+        supplies: the token counter and judge for the metrics; left out, the assistant's own counter.
+    """
+
+    def __init__(
+        self,
+        assistant: Assistant,
+        users: UserMaker,
+        metrics: Mapping[str, Weighted],
+        samples: int = 3,
+        window: Window = 2,
+        *,
+        turn_limit: int = TURN_LIMIT,
+        reacts: bool = True,
+        supplies: Supplies | None = None,
+    ) -> None:
+        if samples < 1:
+            raise ValueError(f"a reward needs at least one look-ahead; samples is {samples}")
+        if window != "full" and window < 0:
+            raise ValueError(f'window counts turns: 0 or more, or "full"; it is {window}')
+        self.assistant = assistant
+        self.users = users
+        self.samples = samples
+        self.window: Window = window
+        self.turn_limit = turn_limit
+        self.reacts = reacts
+        self.scorer = Scorer(metrics, supplies or Supplies(assistant.model.count_tokens))
+
+    async def __call__(self, goal: Goal, conversation: Conversation, reply: str | Reply, *, seed: int) -> Reward:
+        """The reward of `reply` to a conversation that ends in a user message.
+
+        The seed stands for this visit to the goal: it fixes the user's profile and every draw.
+
+        Raises:
+            DataError: the conversation does not end in a user message.
+        """
+        if not conversation.messages or conversation.messages[-1].role != "user":
+            raise DataError(f"goal {goal.id!r}: a reply is scored after a user message; the conversation has none last")
+        outcomes = await asyncio.gather(
+            *(self._sample(goal, conversation, reply, seed, sample) for sample in range(self.samples))
+        )
+        return summarise(outcomes)
+
+    async def _sample(
+        self, goal: Goal, conversation: Conversation, reply: str | Reply, seed: int, sample: int
+    ) -> Outcome:
+        text, cut = (reply, False) if isinstance(reply, str) else (reply.text, reply.finish == "length")
+        future = await look_ahead(
+            self.assistant,
+            self.users(goal.request, seed),
+            conversation,
+            text,
+            window=self.window,
+            seed=seed,
+            sample=sample,
+            cut=cut,
+            turn_limit=self.turn_limit,
+            reacts=self.reacts,
+        )
+        return await self.scorer(future, goal)
+
+
+def summarise(outcomes: Sequence[Outcome]) -> Reward:
+    """The reward that scored look-aheads make; their order does not matter."""
+    counted = [o for o in outcomes if o.value is not None]
+    values = [o.value for o in counted if o.value is not None]
+    failures = tuple(o.why or "unknown" for o in outcomes if o.value is None)
+    enough = bool(values) and len(failures) <= LOST_LIMIT * len(outcomes)
+    names = counted[0].parts if counted else {}
+    return Reward(
+        value=math.fsum(values) / len(values) if enough else None,
+        stderr=_standard_error(values) if enough else None,
+        values=tuple(o.value for o in outcomes),
+        parts={name: math.fsum(o.parts[name] for o in counted) / len(counted) for name in names},
+        failures=failures,
+        futures=tuple(o.future for o in outcomes),
+    )
+
+
+def _standard_error(values: Sequence[float]) -> float | None:
+    if len(values) < 2:
+        return None
+    mean = math.fsum(values) / len(values)
+    return math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1) / len(values))

@@ -1,0 +1,190 @@
+"""Conversations between an assistant and a simulated user, and looking ahead from a reply.
+
+Every draw has its own seed, made from the conversation's seed, the purpose, the prefix and the turn; the
+order in which conversations are played, or finish, changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from duologue.conversation import Conversation, Ending, Message
+from duologue.errors import ContextOverflow, ModelError
+from duologue.models.base import ChatModel, Reply, Sampling
+from duologue.seeding import derive, digest
+from duologue.users.base import Reacts, User
+
+Window = int | Literal["full"]
+"""Turns of a look-ahead; "full" plays to the end of the conversation."""
+
+TURN_LIMIT = 20
+SeedAt = Callable[[int], int]
+
+
+@dataclass(frozen=True)
+class Assistant:
+    """A model with its system prompt and sampling. An arm of a comparison is one."""
+
+    model: ChatModel
+    system: str | None = None
+    sampling: Sampling = Sampling()
+
+    async def reply(self, conversation: Conversation, *, seed: int) -> Reply:
+        """One reply to a conversation that ends in a user message.
+
+        Raises:
+            ContextOverflow, ModelError: as the model does.
+        """
+        messages = conversation.messages
+        if self.system is not None:
+            messages = (Message("system", self.system), *messages)
+        return await self.model.reply(messages, seed=seed, sampling=self.sampling)
+
+
+def load_assistant(source: str, *, system: str | None = None, sampling: Sampling | None = None) -> Assistant:
+    """An assistant played in this process: "tiny", a folder, or a hub id of a transformers chat model.
+
+    Raises:
+        ModelError: no model there.
+        MissingDependency: torch and transformers are not installed.
+    """
+    from duologue.models.local import LocalModel
+
+    return Assistant(LocalModel.load(source), system, sampling or Sampling())
+
+
+async def converse(
+    assistant: Assistant,
+    user: User,
+    conversation: Conversation | None = None,
+    *,
+    seed: int,
+    turns: int = TURN_LIMIT,
+    purpose: str = "conversation",
+) -> Conversation:
+    """Play up to `turns` turns more, starting with the user, until the user ends the conversation.
+
+    Returns:
+        An ended conversation: SATISFIED or LEFT, WINDOW after `turns`, OVERFLOW or FAILED.
+    """
+    return await _play(
+        assistant,
+        user,
+        conversation or Conversation(),
+        turns=turns,
+        user_seed=lambda turn: derive(seed, purpose, "user", turn),
+        assistant_seed=lambda turn: derive(seed, purpose, "assistant", turn),
+    )
+
+
+async def reach(assistant: Assistant, user: User, *, depth: int, seed: int) -> Conversation:
+    """A prefix for candidates: `depth` turns of play, then one more user message.
+
+    A conversation that ends earlier gives its last state that asks for a reply.
+
+    Returns:
+        An open conversation that ends in a user message; or a FAILED one.
+    """
+    conversation = await converse(assistant, user, seed=seed, turns=depth, purpose="prefix")
+    if conversation.ending is Ending.WINDOW:
+        opened = replace(conversation, ending=Ending.OPEN, reaction=None)
+        conversation = await _speak(user, opened, derive(seed, "prefix", "user", depth))
+    if conversation.ending in (Ending.OPEN, Ending.FAILED):
+        return conversation
+    replied = max(i for i, m in enumerate(conversation.messages) if m.role == "assistant")
+    return truncated(conversation, replied)
+
+
+async def look_ahead(
+    assistant: Assistant,
+    user: User,
+    conversation: Conversation,
+    reply: str,
+    *,
+    window: Window,
+    seed: int,
+    sample: int = 0,
+    cut: bool = False,
+    turn_limit: int = TURN_LIMIT,
+    reacts: bool = True,
+) -> Conversation:
+    """One future of a candidate reply: the conversation with it, and up to `window` turns more.
+
+    The candidate has no part in the user's seed: candidates of one prefix meet the same luck.
+
+    Args:
+        conversation: the prefix; it ends in a user message.
+        window: 0 ends with the candidate; "full" plays to the user's end, or `turn_limit` turns in all.
+        cut: the candidate hit its limit on tokens.
+        reacts: whether the user's reaction counts the last reply of a conversation that the window cut.
+    """
+    prefix = conversation.digest
+    candidate = digest([reply])
+    after = replace(conversation.replied(reply, cut=cut), shared=len(conversation.messages))
+    left = turn_limit - len(after.turns)
+    return await _play(
+        assistant,
+        user,
+        after,
+        turns=max(left, 0) if window == "full" else window,
+        user_seed=lambda turn: derive(seed, "look-ahead", "user", prefix, turn, sample),
+        assistant_seed=lambda turn: derive(seed, "look-ahead", "assistant", prefix, candidate, turn, sample),
+        reacts=reacts,
+    )
+
+
+def truncated(conversation: Conversation, length: int) -> Conversation:
+    """The open conversation of the first `length` messages."""
+    cut = tuple(i for i in conversation.cut if i < length)
+    return Conversation(conversation.messages[:length], cut=cut)
+
+
+async def _play(
+    assistant: Assistant,
+    user: User,
+    conversation: Conversation,
+    *,
+    turns: int,
+    user_seed: SeedAt,
+    assistant_seed: SeedAt,
+    reacts: bool = True,
+) -> Conversation:
+    for _ in range(turns):
+        turn = len(conversation.turns)
+        conversation = await _speak(user, conversation, user_seed(turn))
+        if conversation.ending is Ending.OPEN:
+            conversation = await _answer(assistant, conversation, assistant_seed(turn))
+        if conversation.ending is not Ending.OPEN:
+            return _reacted(conversation, user, counts_last=True)
+    return _reacted(conversation.ended(Ending.WINDOW), user, counts_last=reacts)
+
+
+async def _speak(user: User, conversation: Conversation, seed: int) -> Conversation:
+    try:
+        said = await user.speak(conversation, seed=seed)
+    except ModelError as error:
+        return conversation.ended(Ending.FAILED, f"the user's model: {error}")
+    return conversation.said(said.text, ending=said.ending)
+
+
+async def _answer(assistant: Assistant, conversation: Conversation, seed: int) -> Conversation:
+    try:
+        reply = await assistant.reply(conversation, seed=seed)
+    except ContextOverflow as error:
+        return conversation.ended(Ending.OVERFLOW, str(error))
+    except ModelError as error:
+        return conversation.ended(Ending.FAILED, f"the assistant's model: {error}")
+    return conversation.replied(reply.text, cut=reply.finish == "length")
+
+
+def _reacted(conversation: Conversation, user: User, *, counts_last: bool) -> Conversation:
+    """With a scripted user's reaction to the last reply, or to the one before it."""
+    if not isinstance(user, Reacts):
+        return conversation
+    replied = [i for i, m in enumerate(conversation.messages) if m.role == "assistant"]
+    if not counts_last:
+        replied = replied[:-1]
+    seen = truncated(conversation, replied[-1] + 1 if replied else 0)
+    return replace(conversation, reaction=user.react(seen))
