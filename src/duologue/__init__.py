@@ -1,5 +1,7 @@
 """Duologue: train, measure, study and serve language models as partners in conversation.
 
+A reward in four lines:
+
     task = duologue.load_task("groceries")
     assistant = duologue.load_assistant("tiny")
     reward = duologue.MultiturnReward(assistant, task.user, task.metrics, samples=3, window=2)
@@ -13,14 +15,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from duologue import trl as trl
-    from duologue.conversation import Conversation, Ending, Goal, Message, Reaction, Request
-    from duologue.errors import DuologueError
-    from duologue.metrics import Metric, Score, Weighted
-    from duologue.models.base import ChatModel, Reply, Sampling
-    from duologue.reward import MultiturnReward, Reward
-    from duologue.simulation import Assistant, converse, load_assistant, look_ahead
-    from duologue.tasks import Task, load_task
-    from duologue.users.base import User, Utterance
+    from duologue.conversation import (
+        Conversation as Conversation,
+        Ending as Ending,
+        Goal as Goal,
+        Message as Message,
+        Reaction as Reaction,
+        Request as Request,
+    )
+    from duologue.errors import DuologueError as DuologueError
+    from duologue.metrics import Metric as Metric, Score as Score, Weighted as Weighted
+    from duologue.models.base import ChatModel as ChatModel, Reply as Reply, Sampling as Sampling
+    from duologue.reward import MultiturnReward as MultiturnReward, Reward as Reward
+    from duologue.simulation import (
+        Assistant as Assistant,
+        converse as converse,
+        load_assistant as load_assistant,
+        look_ahead as look_ahead,
+    )
+    from duologue.tasks import Task as Task, load_task as load_task
+    from duologue.users.base import User as User, Utterance as Utterance
 
 _PUBLIC = {
     "Assistant": "simulation",

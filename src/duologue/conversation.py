@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 from duologue.errors import DataError
 from duologue.seeding import digest
@@ -136,18 +136,20 @@ class Goal:
             raise DataError(f"goal {self.id!r} has no request: give it a text that says what the user wants")
 
 
-def parse_messages(rows: Sequence[Mapping[str, Any]], where: str) -> tuple[Message, ...]:
+def parse_messages(rows: Any, where: str) -> tuple[Message, ...]:
     """Messages from `[{"role", "content"}…]`.
 
     Raises:
-        DataError: a row without a known role or a text, naming `where` it stands.
+        DataError: not a list, or a row without a known role or a text, naming `where` it stands.
     """
-    messages: list[Message] = []
-    for index, row in enumerate(rows):
-        role, content = row.get("role"), row.get("content")
-        if role not in ROLES or not isinstance(content, str):
-            raise DataError(
-                f"{where}: message {index + 1} must have a role among {', '.join(ROLES)} and a text as content"
-            )
-        messages.append(Message(role, content))
-    return tuple(messages)
+    if not isinstance(rows, Sequence) or isinstance(rows, str):
+        raise DataError(f'{where}: messages must be a list of {{"role", "content"}}')
+    return tuple(_parse_message(row, f"{where}: message {i + 1}") for i, row in enumerate(cast("Sequence[Any]", rows)))
+
+
+def _parse_message(row: Any, where: str) -> Message:
+    fields: Mapping[str, Any] = cast("Mapping[str, Any]", row) if isinstance(row, Mapping) else {}
+    role, content = fields.get("role"), fields.get("content")
+    if role not in ROLES or not isinstance(content, str):
+        raise DataError(f"{where} must have a role among {', '.join(ROLES)} and a text as content")
+    return Message(role, content)

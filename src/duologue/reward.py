@@ -155,7 +155,7 @@ def summarise(outcomes: Sequence[Outcome]) -> Reward:
     values = [o.value for o in counted if o.value is not None]
     failures = tuple(o.why or "unknown" for o in outcomes if o.value is None)
     enough = bool(values) and len(failures) <= LOST_LIMIT * len(outcomes)
-    names = counted[0].parts if counted else {}
+    names: Mapping[str, float] = counted[0].parts if counted else {}
     return Reward(
         value=math.fsum(values) / len(values) if enough else None,
         stderr=_standard_error(values) if enough else None,

@@ -20,7 +20,7 @@ def derive(seed: int, *parts: Part) -> int:
 
 def digest(parts: Iterable[Part]) -> str:
     """16 hexadecimal digits that stand for a sequence of texts and numbers."""
-    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
+    text = "".join(f"{type(part).__name__}:{len(str(part))}:{part}" for part in parts)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 

@@ -93,8 +93,10 @@ async def reach(assistant: Assistant, user: User, *, depth: int, seed: int) -> C
         conversation = await _speak(user, opened, derive(seed, "prefix", "user", depth))
     if conversation.ending in (Ending.OPEN, Ending.FAILED):
         return conversation
-    replied = max(i for i, m in enumerate(conversation.messages) if m.role == "assistant")
-    return truncated(conversation, replied)
+    replied = [i for i, m in enumerate(conversation.messages) if m.role == "assistant"]
+    if not replied:
+        return conversation.ended(Ending.FAILED, conversation.reason or "the user ended it before any reply")
+    return truncated(conversation, replied[-1])
 
 
 async def look_ahead(

@@ -15,7 +15,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, get_type_hints
 
 from duologue.conversation import Conversation, Goal
 from duologue.errors import RecipeError, nearest
@@ -61,14 +61,15 @@ class Weighted:
         """With another weight (None keeps it) and further options.
 
         Raises:
-            RecipeError: an option the factory does not have.
+            RecipeError: an option the factory does not have, or of the wrong kind.
         """
         known = [p for p in inspect.signature(self.factory).parameters if p not in SUPPLIED]
         for option in options:
             if option not in known:
                 raise RecipeError(f'metric "{name}" has no option "{option}"{nearest(option, ["weight", *known])}')
         weight = self.weight if weight is None else weight
-        return replace(self, weight=weight, options={**self.options, **options})
+        checked = {option: _checked(self.factory, option, value, name) for option, value in options.items()}
+        return replace(self, weight=weight, options={**self.options, **checked})
 
     def build(self, supplies: Supplies, name: str) -> Metric:
         """The metric itself.
@@ -88,3 +89,14 @@ class Weighted:
             return self.factory(**given)
         except (TypeError, ValueError) as error:
             raise RecipeError(f'metric "{name}": {error}') from error
+
+
+def _checked(factory: MetricFactory, option: str, value: Any, name: str) -> Any:
+    """An option's value as the kind that the factory's parameter declares."""
+    from pydantic import TypeAdapter, ValidationError
+
+    kind = get_type_hints(factory).get(option, Any)
+    try:
+        return TypeAdapter[Any](kind).validate_python(value)
+    except ValidationError as error:
+        raise RecipeError(f'metric "{name}", option "{option}": {error.errors()[0]["msg"]}; it is {value!r}') from error

@@ -22,7 +22,7 @@ class Share(NamedTuple):
     A plain mean has base 1 everywhere; base 0 leaves a conversation out (the figure does not apply to it).
     """
 
-    count: float
+    count: float  # pyright: ignore[reportIncompatibleMethodOverride]
     base: float = 1.0
 
 
@@ -64,6 +64,10 @@ class Task:
     """Scripted assistants by name: "oracle" is a line in every table; others make demonstrations."""
     demonstrations: Sequence[Demonstration] = ()
     """What a model trained from scratch learns from: a mixture of good and bad habits."""
+    demonstration_goals: Callable[[], Sequence[Goal]] | None = None
+    """The goals of those demonstrations; left out, the train goals."""
+    words: Callable[[], frozenset[str]] = frozenset
+    """Every word of a small language of its own, for a tokenizer made from nothing."""
     phrases: Sequence[str] = ()
     """What a person may say to a model that knows this task alone."""
     turn_limit: int = 20
@@ -99,4 +103,3 @@ class Task:
         if name not in self.profiles:
             raise RecipeError(f'task "{self.name}" has no user profiles "{name}"{nearest(name, self.profiles)}')
         return replace(self, profile=name)
-

@@ -1,0 +1,77 @@
+# make demo: train the built-in model and report on it. make test: every check that takes seconds.
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+# The first Python on the PATH that runs and is new enough; `make demo PYTHON=/path/to/python` takes another.
+CANDIDATES := python3.11 python3.12 python3.13 python3.14 python3 python
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for each in $(CANDIDATES); do $$each -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$each && break; done)
+
+# `make venv TORCH_INDEX=https://download.pytorch.org/whl/cpu` takes torch, and torch alone, from there.
+TORCH_INDEX ?=
+
+# One torch thread a process, idle threads asleep, nothing from the network.
+QUIET := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
+PYTEST := $(QUIET) $(BIN)/python -m pytest -n 2
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test test-all system lint tiny
+
+help:
+	@echo 'make demo      train the built-in model with multiturn-aware rewards, and report'
+	@echo 'make test      lint, types, order of modules, and every test that takes seconds'
+	@echo 'make test-all  the tests that take minutes, too'
+	@echo 'make lint      ruff, pyright and import-linter alone'
+	@echo 'make tiny      make the built-in model again, from scratch'
+	@echo 'make venv      .venv with everything Python; the others call it'
+	@echo 'make system    what the tests need from the system; `make test` calls it'
+
+venv: $(INSTALLED)
+
+$(BIN)/python:
+	@'$(PYTHON)' -c '$(NEW_ENOUGH)' 2>/dev/null || { \
+	    echo 'Duologue needs Python 3.11 or newer, and found none$(if $(PYTHON), in "$(PYTHON)").'; \
+	    echo 'Install it, or say where it is: make venv PYTHON=/path/to/python3.11'; exit 1; }
+	'$(PYTHON)' -m venv $(VENV)
+
+$(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
+ifneq ($(TORCH_INDEX),)
+	$(BIN)/python -m pip install -c constraints.txt --index-url '$(TORCH_INDEX)' torch
+endif
+	$(BIN)/python -m pip install -c constraints.txt -e '.[train,dev]'
+	@touch $@
+
+demo: venv
+	$(BIN)/duologue train recipes/quickstart.toml
+	@echo
+	@echo 'The report:      runs/quickstart/report.html'
+	@echo 'Be the user:     $(BIN)/duologue chat runs/quickstart --task groceries'
+
+tiny: venv
+	$(BIN)/duologue train recipes/tiny.toml
+
+# The tests of the report open it in a browser.
+BROWSERS := chromium chromium-browser google-chrome
+APT := apt-get update && apt-get install -y --no-install-recommends chromium
+
+system:
+	@for each in $(BROWSERS); do command -v $$each >/dev/null && exit 0; done; \
+	if ! command -v apt-get >/dev/null; then \
+	    echo 'The tests of the report need Chromium on the PATH: install it, then call make again.'; exit 1; \
+	elif [ "$$(id -u)" = 0 ]; then $(APT); \
+	elif sudo -n true 2>/dev/null; then sudo sh -c '$(APT)'; \
+	else echo "The tests of the report need Chromium. Run: sudo sh -c '$(APT)'"; exit 1; fi
+
+lint: venv
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+	$(BIN)/lint-imports --no-logo
+
+test: system lint
+	$(PYTEST) -m 'not slow'
+
+test-all: system lint
+	$(PYTEST)

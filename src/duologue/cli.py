@@ -1,0 +1,307 @@
+"""The command line: each command is one call into `duologue.run`.
+
+Exit codes: 0 done; 1 it could not be done; 2 the recipe, the input or the command is wrong; 130 interrupted
+(the same command goes on).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from duologue.errors import DuologueError
+
+if TYPE_CHECKING:
+    from duologue.recipe import Recipe
+    from duologue.run.commands import Watch
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Train, measure, study and serve language models as partners in conversation.",
+    epilog="First try: duologue train recipes/quickstart.toml. Exit codes: 0 done, 1 failed, 2 wrong input, "
+    "130 interrupted (the same command goes on).",
+)
+
+RecipeFile = Annotated[Path, typer.Argument(help="A recipe (TOML).", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change a key of the recipe, like reward.samples=5.", metavar="KEY=VALUE"),
+]
+Name = Annotated[str | None, typer.Option(help="The run's name, in place of the recipe's.")]
+Runs = Annotated[Path, typer.Option(help="The folder of all runs.")]
+Restart = Annotated[bool, typer.Option("--restart", help="Move an earlier run of this name aside and begin anew.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no tables.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+RUNS = Path("runs")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; what goes wrong is said in a sentence."""
+    try:
+        app(args=list(arguments) if arguments is not None else None, prog_name="duologue", standalone_mode=True)
+    except DuologueError as error:
+        sys.stderr.write(f"duologue: {error}\n")
+        sys.exit(error.exit_code)
+    except OSError as error:
+        sys.stderr.write(f"duologue: {error.filename or 'the system'}: {error.strerror or error}\n")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.stderr.write("duologue: interrupted; what is done is kept, and the same command goes on\n")
+        sys.exit(130)
+
+
+@app.command()
+def train(
+    recipe: RecipeFile,
+    set_: Overrides = None,
+    name: Name = None,
+    runs: Runs = RUNS,
+    restart: Restart = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Train the recipe's arms, evaluate them, and write a report.
+
+    Example: duologue train recipes/quickstart.toml --set reward.samples=2 --name two
+    """
+    from duologue.run import train as run_train
+
+    settings = _recipe(recipe, set_, name)
+    folder = runs / settings.name
+    with _progress(quiet or as_json) as watch:
+        evaluation = run_train(settings, folder, restart=restart, watch=watch)
+    _show(evaluation, folder, quiet=quiet, as_json=as_json)
+
+
+@app.command()
+def evaluate(
+    recipe: RecipeFile,
+    set_: Overrides = None,
+    name: Name = None,
+    runs: Runs = RUNS,
+    restart: Restart = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Evaluate the recipe's arms, without training any.
+
+    Example: duologue evaluate recipes/quickstart.toml --set evaluate.arms='["base", "proactive", "oracle"]'
+    """
+    from duologue.run import evaluate as run_evaluate
+
+    settings = _recipe(recipe, set_, name)
+    folder = runs / settings.name
+    with _progress(quiet or as_json) as watch:
+        evaluation = run_evaluate(settings, folder, restart=restart, watch=watch)
+    _show(evaluation, folder, quiet=quiet, as_json=as_json)
+
+
+@app.command()
+def simulate(
+    recipe: RecipeFile,
+    arm: Annotated[str, typer.Option(help="Whose conversations.")] = "base",
+    count: Annotated[int, typer.Option(min=1, help="Conversations a task.")] = 3,
+    split: Annotated[str, typer.Option(help="Goals to take: train or test.")] = "test",
+    output: Annotated[Path | None, typer.Option(help="Write JSON lines here; left out, print.")] = None,
+    set_: Overrides = None,
+    name: Name = None,
+    runs: Runs = RUNS,
+    as_json: Json = False,
+) -> None:
+    """Play conversations between an arm and the simulated user.
+
+    Example: duologue simulate recipes/quickstart.toml --arm proactive --count 5
+    """
+    from duologue.journal import write_atomically
+    from duologue.run import simulate as run_simulate
+
+    settings = _recipe(recipe, set_, name)
+    played = run_simulate(settings, arm, runs / settings.name, count=count, split=split)
+    if output is not None:
+        write_atomically(output, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in played))
+        return
+    for row in played:
+        sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n" if as_json else _transcript(row))
+
+
+@app.command()
+def reward(
+    recipe: RecipeFile,
+    input_: Annotated[Path, typer.Option("--input", help="JSON lines: id, goal, messages, reply.")],
+    output: Annotated[Path, typer.Option(help="Where the rewards go: JSON lines, in the same order.")],
+    set_: Overrides = None,
+    quiet: Quiet = False,
+) -> None:
+    """The multiturn-aware reward of every reply in a file.
+
+    Example: duologue reward recipes/quickstart.toml --input replies.jsonl --output rewards.jsonl
+    """
+    from duologue.run import reward as run_reward
+
+    with _progress(quiet) as watch:
+        lines = run_reward(_recipe(recipe, set_, None), input_, output, watch=watch)
+    if not quiet:
+        sys.stderr.write(f"{lines} replies scored into {output}\n")
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="A run's folder.", show_default=False)],
+) -> None:
+    """Write a run's report.html.
+
+    Example: duologue report runs/quickstart
+    """
+    from duologue.run import report as run_report
+
+    sys.stdout.write(f"{run_report(run)}\n")
+
+
+@app.command()
+def chat(
+    source: Annotated[str, typer.Argument(help="A run's folder, a model's folder, or \"tiny\".", show_default=False)],
+    task: Annotated[str | None, typer.Option(help="Be a user of this task: you get a goal.")] = None,
+    arm: Annotated[str, typer.Option(help="Which of a run's arms.")] = "trained",
+    seed: Annotated[int, typer.Option(help="Which goal, and the draws of the replies.")] = 0,
+) -> None:
+    """Be the user yourself.
+
+    Example: duologue chat runs/quickstart --task groceries
+    """
+    from duologue.run.chat import converse_with_person
+
+    converse_with_person(source, task, arm, seed)
+
+
+@app.command()
+def tasks(as_json: Json = False) -> None:
+    """The tasks that a recipe can name.
+
+    Example: duologue tasks
+    """
+    from duologue.tasks import TASKS, load_task
+
+    rows = {name: load_task(name) for name in TASKS}
+    if as_json:
+        described = {
+            name: {
+                "summary": t.summary,
+                "metrics": list(t.metrics),
+                "profiles": list(t.profiles),
+                "prompts": list(t.prompts),
+            }
+            for name, t in rows.items()
+        }
+        sys.stdout.write(json.dumps(described, indent=1) + "\n")
+        return
+    for name, t in rows.items():
+        sys.stdout.write(
+            f"{name}\n    {t.summary}\n    metrics: {', '.join(t.metrics)}; users: {', '.join(t.profiles)}\n"
+        )
+
+
+@app.command()
+def metrics(as_json: Json = False) -> None:
+    """The metrics that a recipe can name.
+
+    Example: duologue metrics
+    """
+    import inspect
+
+    from duologue.metrics import METRICS
+    from duologue.metrics.base import SUPPLIED
+
+    rows = {
+        name: {
+            "summary": (inspect.getdoc(factory) or "").split("\n\n")[0],
+            "options": [p for p in inspect.signature(factory).parameters if p not in SUPPLIED],
+        }
+        for name, factory in METRICS.items()
+    }
+    if as_json:
+        sys.stdout.write(json.dumps(rows, indent=1) + "\n")
+        return
+    for name, row in rows.items():
+        options = f"\n    options: {', '.join(row['options'])}" if row["options"] else ""
+        sys.stdout.write(f"{name}\n    {row['summary']}{options}\n")
+
+
+def _recipe(path: Path, overrides: Sequence[str] | None, name: str | None) -> Recipe:
+    from duologue.recipe import load_recipe
+
+    named = [f'name="{name}"'] if name else []
+    return load_recipe(path, [*(overrides or ()), *named])
+
+
+@contextmanager
+def _progress(quiet: bool) -> Generator[Watch]:
+    """Bars with the time left, one a job; silent when asked, or when nobody watches."""
+    if quiet or not sys.stderr.isatty():
+        yield _unwatched
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[what]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    bars: dict[str, Any] = {}
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+
+        def watch(job: str, done: int, total: int, what: str) -> None:
+            if job not in bars:
+                bars[job] = progress.add_task(job, what=what)
+            progress.update(bars[job], completed=done, total=total, what=what)
+
+        yield watch
+
+
+def _unwatched(job: str, done: int, total: int, what: str) -> None:
+    """Nobody looks."""
+
+
+def _show(evaluation: dict[str, Any], folder: Path, *, quiet: bool, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(evaluation, indent=1) + "\n")
+        return
+    if quiet:
+        return
+    from rich.console import Console
+
+    from duologue.evaluation import tables
+
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    for table in tables(evaluation):
+        console.print(table)
+    console.print(f"report: {folder / 'report.html'}   figures: {folder / 'evaluation.json'}", highlight=False)
+
+
+def _transcript(row: dict[str, Any]) -> str:
+    lines = [f"── {row['task']} · {row['goal']} · {row['request']}"]
+    lines += [f"   {m['role']:>9}  {m['content']}" for m in row["messages"]]
+    value = "none: " + row["error"] if row["reward"] is None else f"{row['reward']:.3f}"
+    return "\n".join([*lines, f"   {row['ending']}, reward {value}", "", ""])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,299 @@
+"""Groups of candidate replies with their rewards, and the data sets that offline training makes of them."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from duologue.conversation import Conversation, Ending, Goal, Message, parse_messages
+from duologue.errors import DataError
+from duologue.journal import Journal
+from duologue.models.base import Reply
+from duologue.reward import MultiturnReward, Reward
+from duologue.seeding import derive, generator
+from duologue.simulation import Assistant, reach
+from duologue.tasks.base import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One prefix, several candidate replies to it, and what each is worth."""
+
+    task: str
+    goal: Goal
+    visit: int
+    """The seed of this visit to the goal: it fixed the user's profile and every draw."""
+    prefix: Conversation
+    replies: tuple[Reply, ...]
+    rewards: tuple[Reward, ...]
+
+    @property
+    def failed(self) -> str | None:
+        """Why there are no candidates, where the prefix could not be played."""
+        return self.prefix.reason if self.prefix.ending is Ending.FAILED else None
+
+
+def random_depth(seed: int, deepest: int) -> int:
+    """Turns to play before the candidates: none half the time, else 1 to `deepest`."""
+    draw = generator(seed, "depth")
+    return 0 if deepest == 0 or draw.random() < 0.5 else draw.randint(1, deepest)
+
+
+async def explore(
+    assistant: Assistant, task: Task, reward: MultiturnReward, goal: Goal, *, depth: int, candidates: int, seed: int
+) -> Group:
+    """Play to a turn, draw candidate replies there, and reward each.
+
+    Candidates with the same text are one candidate: it is looked ahead from once.
+    """
+    user = task.user(goal.request, seed)
+    prefix = await reach(assistant, user, depth=depth, seed=seed)
+    if prefix.ending is Ending.FAILED:
+        return Group(task.name, goal, seed, prefix, (), ())
+    where = prefix.digest
+    replies = await asyncio.gather(
+        *(assistant.reply(prefix, seed=derive(seed, "candidate", where, i)) for i in range(candidates))
+    )
+    rewards = await reward_each(reward, goal, prefix, replies, seed=seed)
+    return Group(task.name, goal, seed, prefix, tuple(replies), rewards)
+
+
+async def reward_each(
+    reward: MultiturnReward, goal: Goal, prefix: Conversation, replies: Sequence[Reply], *, seed: int
+) -> tuple[Reward, ...]:
+    """The replies' rewards, in their order; equal replies share one."""
+    distinct = {(reply.text, reply.finish): reply for reply in replies}
+    values = await asyncio.gather(*(reward(goal, prefix, reply, seed=seed) for reply in distinct.values()))
+    by_reply = dict(zip(distinct, values, strict=True))
+    return tuple(by_reply[reply.text, reply.finish] for reply in replies)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A candidate reply in a data set."""
+
+    text: str
+    values: tuple[float | None, ...]
+    """One a look-ahead, None where it was lost; sample s met the same user's luck in every candidate."""
+    cut: bool = False
+
+    def mean(self, samples: Iterable[int]) -> float | None:
+        """The mean over some of the look-aheads, None where none of them counted."""
+        values = [value for s in samples if (value := self.values[s]) is not None]
+        return math.fsum(values) / len(values) if values else None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A prefix with its distinct candidates, as a journal keeps it."""
+
+    task: str
+    goal: str
+    visit: int
+    prefix: tuple[Message, ...]
+    candidates: tuple[Candidate, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as a journal's value."""
+        return {
+            "task": self.task,
+            "goal": self.goal,
+            "visit": self.visit,
+            "prefix": [{"role": m.role, "content": m.content} for m in self.prefix],
+            "candidates": [{"text": c.text, "values": list(c.values), "cut": c.cut} for c in self.candidates],
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Row:
+        """The row that `to_json` wrote."""
+        candidates = tuple(Candidate(c["text"], tuple(c["values"]), c["cut"]) for c in value["candidates"])
+        prefix = parse_messages(value["prefix"], f"row of goal {value['goal']}")
+        return cls(value["task"], value["goal"], value["visit"], prefix, candidates)
+
+
+def row_of(group: Group) -> Row:
+    """A group's distinct candidates."""
+    distinct = {reply.text: (reply, reward) for reply, reward in zip(group.replies, group.rewards, strict=True)}
+    candidates = tuple(
+        Candidate(text, reward.values, reply.finish == "length") for text, (reply, reward) in distinct.items()
+    )
+    return Row(group.task, group.goal.id, group.visit, group.prefix.messages, candidates)
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One visit to a goal, to be explored."""
+
+    task: Task
+    goal: Goal
+    seed: int
+    depth: int
+
+
+def visits(tasks: Sequence[Task], count: int, *, deepest: int, seed: int) -> list[Visit]:
+    """`count` visits to training goals, the tasks in turn, each task's goals in a shuffled order."""
+    orders = {task.name: _shuffled(task, derive(seed, "goals", task.name)) for task in tasks}
+    made: list[Visit] = []
+    for index in range(count):
+        task = tasks[index % len(tasks)]
+        goals = orders[task.name]
+        lap, place = divmod(index // len(tasks), len(goals))
+        goal = goals[place]
+        visit = derive(seed, "visit", index, lap, goal.id)
+        made.append(Visit(task, goal, visit, random_depth(visit, deepest)))
+    return made
+
+
+def _shuffled(task: Task, seed: int) -> list[Goal]:
+    goals = list(task.goals("train"))
+    generator(seed).shuffle(goals)
+    return goals
+
+
+async def build(
+    planned: Sequence[Visit],
+    partners: Callable[[Task], tuple[Assistant, MultiturnReward]],
+    *,
+    candidates: int,
+    journal: Journal,
+    key: str,
+    concurrency: int = 64,
+) -> AsyncIterator[int]:
+    """Explore every visit that the journal does not have yet, and journal its row.
+
+    Yields:
+        The number of rows journalled so far. A prefix that failed is journalled with its reason.
+    """
+    todo = [(f"{key}/{visit.goal.id}/{visit.seed}", visit) for visit in planned]
+    done = sum(name in journal for name, _ in todo)
+    gate = asyncio.Semaphore(concurrency)
+
+    async def one(name: str, visit: Visit) -> None:
+        async with gate:
+            assistant, reward = partners(visit.task)
+            group = await explore(
+                assistant, visit.task, reward, visit.goal, depth=visit.depth, candidates=candidates, seed=visit.seed
+            )
+            journal.append(name, "row", {"failed": group.failed} if group.failed else row_of(group).to_json())
+
+    running = [asyncio.ensure_future(one(name, visit)) for name, visit in todo if name not in journal]
+    try:
+        for finished in asyncio.as_completed(running):
+            await finished
+            done += 1
+            yield done
+    finally:
+        for task in running:
+            task.cancel()
+
+
+def rows(journal: Journal, planned: Sequence[Visit], key: str) -> list[Row]:
+    """The journalled rows of the planned visits, in the plan's order, without those that failed."""
+    wanted = {f"{key}/{visit.goal.id}/{visit.seed}": index for index, visit in enumerate(planned)}
+    found = {
+        wanted[entry.key]: entry.value
+        for entry in journal.read("row")
+        if entry.key in wanted and not entry.value.get("failed")
+    }
+    return [Row.from_json(found[index]) for index in sorted(found)]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two replies to one prefix, the better one first."""
+
+    task: str
+    prefix: tuple[Message, ...]
+    chosen: str
+    rejected: str
+    gap: float
+    """The difference in reward, measured on look-aheads that took no part in the choice."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairCounts:
+    """What became of the rows."""
+
+    rows: int
+    kept: int
+    tied: int
+    """Rows whose candidates were all alike, or equal in reward."""
+    within_noise: int
+    """Pairs whose gap did not exceed `min_gap` and the noise."""
+
+
+def pairs(rows: Sequence[Row], *, min_gap: float, noise: float, per_row: int = 1) -> tuple[list[Pair], PairCounts]:
+    """Preference pairs: chosen on one half of the look-aheads, their gap measured on the other.
+
+    Of six equal replies at k = 3, best minus worst exceeds a standard error in 90 % of groups; on look-aheads
+    that took no part in the choice, the gap is unbiased. A pair counts if its gap exceeds `min_gap` and
+    `noise` standard errors of the paired difference (the same sample met the same user's luck), that error
+    pooled over the rows.
+
+    Raises:
+        DataError: the rows have fewer than two look-aheads a candidate.
+    """
+    chosen = [found for row in rows for found in _choices(row, per_row)]
+    variance = pooled_variance([differences for _, _, differences, _ in chosen])
+    kept: list[Pair] = []
+    for row, (better, worse), _, measured in chosen:
+        gap = math.fsum(measured) / len(measured)
+        if gap > min_gap and gap > noise * math.sqrt(variance / len(measured)):
+            kept.append(Pair(row.task, row.prefix, better.text, worse.text, gap))
+    with_choice = {id(row) for row, *_ in chosen}
+    tied = sum(id(row) not in with_choice for row in rows)
+    return kept, PairCounts(len(rows), len(kept), tied, len(chosen) - len(kept))
+
+
+Choice = tuple[Row, tuple[Candidate, Candidate], list[float], list[float]]
+
+
+def _choices(row: Row, per_row: int) -> list[Choice]:
+    """Best against worst, second best against second worst… by the first half of the look-aheads."""
+    if not row.candidates:
+        return []
+    samples = len(row.candidates[0].values)
+    if samples < 2:
+        raise DataError("pairs need two look-aheads a candidate or more: one half chooses, the other measures")
+    first, second = range(samples // 2), range(samples // 2, samples)
+    scored = [(mean, c) for c in row.candidates if (mean := c.mean(first)) is not None]
+    scored.sort(key=lambda entry: -entry[0])
+    found: list[Choice] = []
+    for place in range(min(per_row, len(scored) // 2)):
+        (high, better), (low, worse) = scored[place], scored[-1 - place]
+        measured = _differences(better, worse, second)
+        if high > low and measured:
+            found.append((row, (better, worse), _differences(better, worse, range(samples)), measured))
+    return found
+
+
+def _differences(better: Candidate, worse: Candidate, samples: Iterable[int]) -> list[float]:
+    found = [(better.values[s], worse.values[s]) for s in samples]
+    return [b - w for b, w in found if b is not None and w is not None]
+
+
+def pooled_variance(groups: Sequence[Sequence[float]]) -> float:
+    """The variance within groups, pooled: Σ squared deviations ÷ Σ (size − 1); 0 where no group has two."""
+    freedom = sum(len(group) - 1 for group in groups if len(group) > 1)
+    if freedom == 0:
+        return 0.0
+    means = [math.fsum(group) / len(group) if group else 0.0 for group in groups]
+    squares = math.fsum((v - mean) ** 2 for group, mean in zip(groups, means, strict=True) for v in group)
+    return squares / freedom
+
+
+def best_replies(rows: Sequence[Row]) -> list[tuple[Row, Message]]:
+    """(row, reply) of every row's best whole reply; rows whose candidates are equal are left out."""
+    best: list[tuple[Row, Message]] = []
+    for row in rows:
+        scored = [
+            (mean, -i, c)
+            for i, c in enumerate(row.candidates)
+            if not c.cut and (mean := c.mean(range(len(c.values)))) is not None
+        ]
+        if len(scored) > 1 and max(scored)[0] > min(scored)[0]:
+            best.append((row, Message("assistant", max(scored)[2].text)))
+    return best

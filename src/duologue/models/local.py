@@ -1,0 +1,349 @@
+# pyright: basic
+"""A transformers model in this process: many replies at once, as one batch that rows join and leave.
+
+Replies that are asked for at the same time are decoded together; a reply's words depend on its messages, seed
+and sampling alone, floating point aside. What conversations have in common is read once and kept until the
+weights change. The work is done on the event loop that asks, between two of its turns, so what is decoded
+together follows from the program, not from the clock.
+
+    model = LocalModel.load("Qwen/Qwen3-0.6B")
+    reply = await model.reply([Message("user", "Hello!")], seed=0, sampling=Sampling())
+
+Covered: decoder-only chat models with full attention, on one device; LoRA adapters on them.
+Not covered: attention that slides (the context is then what one window holds), recurrent layers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers.utils.import_utils import is_peft_available
+
+from duologue.conversation import Message
+from duologue.errors import ContextOverflow, ModelError
+from duologue.models.base import Reply, Sampling, Usage
+from duologue.models.batch import Batch, Counters, Row
+from duologue.models.draws import word
+from duologue.models.prefixes import Prefixes
+from duologue.models.template import ChatTemplate
+
+BUILT_IN = {"tiny": Path(__file__).parent / "tiny"}
+"""Models that come with the package."""
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+GATHER = 4
+"""Turns of the event loop in which those whose replies ended may ask for their next ones."""
+PATIENCE = 4
+"""Steps that new rows wait for company while many others are active."""
+CROWD = 8
+"""New rows join at once when there is one for so many active ones."""
+
+
+class LocalModel:
+    """A `ChatModel` that decodes in this process.
+
+    Args:
+        model: a causal language model of transformers, or a PEFT model around one.
+        tokenizer: its tokenizer, with a chat template.
+        name: for errors and reports.
+        rows: replies decoded together at most; the memory for keys and values grows with those in use.
+        cache_bytes: keys and values of read prefixes that are kept; 0 keeps none.
+        template: what the chat template takes besides messages, such as `{"enable_thinking": False}`.
+
+    Raises:
+        ModelError: no chat template, or not a model this can decode.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: Any,
+        *,
+        name: str = "local",
+        rows: int = 256,
+        cache_bytes: int = 512 * 2**20,
+        template: Mapping[str, Any] | None = None,
+    ) -> None:
+        base = _unwrapped(model)
+        self.name, self.model, self.tokenizer = name, model, tokenizer
+        self.context = _context(base, name)
+        """Tokens of a conversation at most, the reply among them."""
+        self._template = ChatTemplate(tokenizer, template)
+        self._ends = _ends(base, tokenizer)
+        self._kept = Prefixes(cache_bytes)
+        self._batch = Batch(
+            base.get_decoder(),
+            _Predictor(base),
+            context=self.context,
+            ends=self._ends,
+            capacity=rows,
+            kept=self._kept,
+        )
+        self._waiting: deque[Row] = deque()
+        self._waited = 0
+        self._worker: asyncio.Task[None] | None = None
+
+    @classmethod
+    def load(
+        cls,
+        source: str | Path,
+        *,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
+        rows: int = 256,
+        cache_bytes: int = 512 * 2**20,
+        template: Mapping[str, Any] | None = None,
+    ) -> LocalModel:
+        """A model from a folder, by its id on the hub, or `"tiny"`, the one that comes with this package.
+
+        Args:
+            device: the first GPU where there is one, else the CPU.
+            dtype: the type the weights are stored in.
+
+        Raises:
+            ModelError: there is no such folder, it lacks a model, a tokenizer or a chat template, or cannot be read.
+        """
+        place = BUILT_IN.get(str(source), source)
+        tokenizer = _load_tokenizer(place)
+        model = _load_model(place, dtype)
+        if device is None:
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        model.to(device)  # type: ignore[arg-type]
+        model.eval()
+        return cls(model, tokenizer, name=str(source), rows=rows, cache_bytes=cache_bytes, template=template)
+
+    @property
+    def counters(self) -> Counters:
+        """Tokens read and generated since the start."""
+        return self._batch.counters
+
+    async def reply(self, messages: Sequence[Message], *, seed: int, sampling: Sampling) -> Reply:
+        """One reply; those asked for at the same time are decoded together.
+
+        Raises:
+            ContextOverflow: the messages leave no room for one token.
+            ModelError: the model failed, or two running event loops use it.
+        """
+        prompt = self.encode(messages)
+        room = self.context - len(prompt)
+        if room < 1:
+            raise ContextOverflow(
+                f"the conversation has {len(prompt)} tokens, and the context of {self.name} is {self.context}: "
+                "end it earlier, or use a model with a longer context"
+            )
+        future = asyncio.get_running_loop().create_future()
+        row = Row(prompt, word(seed), sampling, min(room, sampling.max_tokens), future)
+        self._start()
+        self._waiting.append(row)
+        await future
+        return self._reply(row)
+
+    def count_tokens(self, text: str) -> int:
+        """How many tokens longer a conversation gets by a message with this text, its frame left out."""
+        return self._template.count(text)
+
+    def encode(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        """The ids the model reads before it replies to `messages`.
+
+        Raises:
+            DataError: the chat template refuses these messages.
+        """
+        return self._template.encode(messages)
+
+    def save(self, folder: Path) -> None:
+        """Write an ordinary transformers folder: weights, configs, tokenizer, chat template."""
+        _unwrapped(self.model).save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+    def weights_changed(self) -> None:
+        """Drop what was kept from the old weights. Call it after every change of them."""
+        self._kept.clear()
+        self._batch.release()
+
+    def _reply(self, row: Row) -> Reply:
+        ended = row.ids[-1] in self._ends
+        return Reply(
+            self._template.decode(row.ids[:-1] if ended else row.ids),
+            finish="stop" if ended else "length",
+            usage=Usage(len(row.prompt), len(row.ids)),
+            ids=tuple(row.ids),
+            logprobs=tuple(row.logprobs),
+            prompt_ids=row.prompt,
+        )
+
+    def _start(self) -> None:
+        """See to it that a worker runs on this event loop."""
+        loop = asyncio.get_running_loop()
+        if self._worker is not None and not self._worker.done():
+            before = self._worker.get_loop()
+            if before is loop:
+                return
+            if before.is_running():
+                raise ModelError(f"{self.name} answers on one event loop at a time, and another one is using it")
+            self._abandon()
+        self._worker = loop.create_task(self._work())
+
+    async def _work(self) -> None:
+        try:
+            await _turns(GATHER)
+            while self._waiting or self._batch.rows:
+                ended = self._advance()
+                await _turns(GATHER if ended or not self._batch.rows else 1)
+        finally:
+            for row in self._abandon():
+                row.future.cancel()
+
+    def _abandon(self) -> list[Row]:
+        """Give up everything; the rows that were active or waiting."""
+        rows = [*self._batch.drop(), *self._waiting]
+        self._waiting.clear()
+        return rows
+
+    def _advance(self) -> bool:
+        """Let rows join, decode one token; whether a reply ended."""
+        try:
+            with _Evaluating(self.model):
+                self._join()
+                ended = self._batch.step() if self._batch.rows else []
+        except Exception as error:
+            self._fail(error)
+            return True
+        for row in ended:
+            if not row.future.done():
+                row.future.set_result(row)
+        return bool(ended)
+
+    def _join(self) -> None:
+        active = len(self._batch.rows)
+        self._waited += 1
+        if not self._waiting or (len(self._waiting) * CROWD < active and self._waited < PATIENCE):
+            return
+        self._waited = 0
+        rows = list(islice(self._waiting, self._batch.capacity - active))
+        self._batch.join([row for row in rows if not row.future.done()])
+        for _ in rows:
+            self._waiting.popleft()
+
+    def _fail(self, error: Exception) -> None:
+        """Nothing decoded together with what failed can be trusted to go on."""
+        self._kept.clear()
+        reason = error if isinstance(error, ModelError) else f"{type(error).__name__}: {error}"
+        for row in self._abandon():
+            if not row.future.done():
+                failure = ModelError(f"{self.name} failed while it replied: {reason}")
+                failure.__cause__ = error
+                row.future.set_exception(failure)
+
+
+class _Predictor:
+    """Logits after the last token.
+
+    The decoder and the output embedding, not the model's own `forward`: TRL replaces that on the instance.
+    Where the model's class does more to the logits than that (a soft cap, a scale), its class's `forward`.
+    """
+
+    def __init__(self, base: PreTrainedModel) -> None:
+        self._base = base
+        self._plain = self._is_plain()
+
+    def __call__(self, **inputs: Any) -> Tensor:
+        if not self._plain:
+            return type(self._base).forward(self._base, **inputs, logits_to_keep=1).logits[:, -1]
+        hidden = self._base.get_decoder()(**inputs).last_hidden_state
+        head: Any = self._base.get_output_embeddings()
+        return head(hidden[:, -1])
+
+    @torch.inference_mode()
+    def _is_plain(self) -> bool:
+        with _Evaluating(self._base):
+            ids = torch.arange(min(8, self._base.config.get_text_config().vocab_size), device=self._base.device)[None]
+            self._plain = False
+            whole = self(input_ids=ids)
+            self._plain = True
+            return torch.allclose(self(input_ids=ids), whole, rtol=1e-4)
+
+
+class _Evaluating:
+    """A model in evaluation mode, put back into training mode where it was in it."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._was = model.training
+
+    def __enter__(self) -> None:
+        if self._was:
+            self._model.eval()
+
+    def __exit__(self, *_: object) -> None:
+        if self._was:
+            self._model.train()
+
+
+async def _turns(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def _unwrapped(model: nn.Module) -> PreTrainedModel:
+    if is_peft_available():
+        from peft import PeftModel
+
+        if isinstance(model, PeftModel):
+            model = model.get_base_model()
+    if not isinstance(model, PreTrainedModel) or model.get_output_embeddings() is None:
+        raise ModelError(f"{type(model).__name__} is not a causal language model of transformers")
+    return model
+
+
+def _context(base: PreTrainedModel, name: str) -> int:
+    """Positions the model has; with attention that slides, those that one window holds."""
+    config = base.config.get_text_config().to_dict()
+    kinds = set(config.get("layer_types") or ()) - {"full_attention", "sliding_attention"}
+    if kinds:
+        raise ModelError(f"{name} has layers of {', '.join(sorted(kinds))}: serve it and use an endpoint")
+    limits = [config.get("max_position_embeddings"), config.get("sliding_window")]
+    if not any(limits):
+        raise ModelError(f"{name} does not say how long its context is: set max_position_embeddings in its config.json")
+    return min(limit for limit in limits if limit)
+
+
+def _ends(base: PreTrainedModel, tokenizer: Any) -> frozenset[int]:
+    """Ids that end a reply: the generation settings' and the tokenizer's."""
+    settings = base.generation_config
+    named = settings.eos_token_id if settings is not None else None
+    ids = named if isinstance(named, list) else [named]
+    return frozenset(int(end) for end in (*ids, tokenizer.eos_token_id) if end is not None)
+
+
+def _load_tokenizer(place: str | Path) -> Any:
+    folder = Path(place)
+    if folder.is_dir():
+        if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+            raise ModelError(f"{folder} has no tokenizer: save one there with tokenizer.save_pretrained")
+    elif isinstance(place, Path) or place.startswith((".", "/", "~")) or place.count("/") > 1:
+        raise ModelError(f"there is no model at {place}: give a folder, an id on the hub, or {', '.join(BUILT_IN)}")
+    try:
+        return AutoTokenizer.from_pretrained(place)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"the tokenizer of {place} could not be loaded: {_first_line(error)}") from error
+
+
+def _load_model(place: str | Path, dtype: str | torch.dtype | None) -> PreTrainedModel:
+    if Path(place).is_dir() and not (Path(place) / "config.json").is_file():
+        raise ModelError(f"{place} is not a model: it has no config.json")
+    try:
+        return AutoModelForCausalLM.from_pretrained(place, dtype=dtype or "auto")
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"the model {place} could not be loaded: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

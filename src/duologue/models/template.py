@@ -1,0 +1,108 @@
+# pyright: basic
+"""Messages to token ids, through a tokenizer's chat template, and back.
+
+The template's text is split at the tokenizer's special tokens and the pieces are encoded one by one, each
+remembered: conversations grow by a message at a time, so most pieces were seen before. That this gives the
+tokenizer's own ids is checked once; where it does not, the tokenizer does all of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from jinja2 import TemplateError
+from transformers import PreTrainedTokenizerFast
+
+from duologue.conversation import Message
+from duologue.errors import DataError, ModelError
+
+PIECES = 65_536
+"""Pieces of text remembered."""
+SAMPLE = (Message("user", "Hello, 2 of them ?"), Message("assistant", "Which\n city ?"), Message("user", " To Rome. "))
+
+
+class ChatTemplate:
+    """A tokenizer with a chat template.
+
+    Args:
+        tokenizer: of transformers.
+        options: what the template takes besides messages, such as `enable_thinking`.
+
+    Raises:
+        ModelError: the tokenizer has no chat template.
+    """
+
+    def __init__(self, tokenizer: Any, options: Mapping[str, Any] | None = None) -> None:
+        if not tokenizer.chat_template:
+            raise ModelError(
+                f"the tokenizer of {tokenizer.name_or_path or 'this model'} has no chat template: "
+                "use a chat model, or add a chat_template.jinja to its folder"
+            )
+        self.tokenizer = tokenizer
+        self.options = dict(options or {})
+        self._backend = tokenizer.backend_tokenizer if isinstance(tokenizer, PreTrainedTokenizerFast) else None
+        self._special = _special_tokens(tokenizer)
+        self._piece: Callable[[str], tuple[int, ...]] = lru_cache(PIECES)(self._encode_piece)
+        self.count: Callable[[str], int] = lru_cache(PIECES)(self._count)
+        self.fast = self._by_pieces(self.text(SAMPLE)) == self._plain(self.text(SAMPLE))
+        """Whether pieces give the tokenizer's own ids."""
+        # A template may write a space before the text; the shortest message shows the frame without it.
+        self._frame = min(self._length(text) - len(text) for text in ("", "?", ".", "a"))
+
+    def encode(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        """The ids a model reads before it replies to `messages`.
+
+        Raises:
+            DataError: the template refuses these messages.
+        """
+        text = self.text(messages)
+        return self._by_pieces(text) if self.fast else self._plain(text)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of sampled ids, special tokens left out, stripped."""
+        return self.tokenizer.decode(ids, skip_special_tokens=True).strip()
+
+    def text(self, messages: Sequence[Message]) -> str:
+        """The template's text for `messages`, up to where the reply begins."""
+        rows = [{"role": m.role, "content": m.content} for m in messages]
+        try:
+            return self.tokenizer.apply_chat_template(rows, tokenize=False, add_generation_prompt=True, **self.options)
+        except TemplateError as error:
+            roles = ", ".join(m.role for m in messages)
+            raise DataError(f"the model's chat template refuses messages by {roles}: {error}") from error
+
+    def _count(self, text: str) -> int:
+        """How many tokens a message is longer by this text."""
+        return self._length(text) - self._frame if text.strip() else 0
+
+    def _length(self, text: str) -> int:
+        return len(self.encode([Message("user", text)]))
+
+    def _by_pieces(self, text: str) -> tuple[int, ...]:
+        ids: list[int] = []
+        for piece in self._special.split(text):
+            if piece:
+                ids += self._piece(piece)
+        return tuple(ids)
+
+    def _plain(self, text: str) -> tuple[int, ...]:
+        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _encode_piece(self, text: str) -> tuple[int, ...]:
+        backend = self._backend
+        # Whoever shares the tokenizer may have left it set to cut or pad; its own call resets that.
+        if backend is None or backend.truncation is not None or backend.padding is not None:
+            return self._plain(text)
+        return tuple(backend.encode(text, add_special_tokens=False).ids)
+
+
+def _special_tokens(tokenizer: Any) -> re.Pattern[str]:
+    """A pattern that splits a text at special tokens and keeps them."""
+    added = {token.content for token in tokenizer.added_tokens_decoder.values()}
+    if not added:
+        return re.compile("(?!)")
+    longest_first = sorted(added, key=len, reverse=True)
+    return re.compile(f"({'|'.join(map(re.escape, longest_first))})")

@@ -1,0 +1,367 @@
+"""A recipe: the typed file that describes a run.
+
+TOML, checked as a whole before anything starts; an unknown key names the nearest known one. An arm is the
+recipe with the keys shown changed, and nothing else.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from duologue.conversation import Goal
+from duologue.errors import RecipeError, nearest
+from duologue.metrics import METRICS, Weighted
+from duologue.models.base import Sampling
+from duologue.tasks import Task, load_task
+from duologue.training.settings import ScratchSettings, TrainSettings
+
+Table = dict[str, Any]
+
+ARMS: dict[str, Table] = {
+    "base": {"train": []},
+    "proactive": {"train": [], "assistant": {"prompt": "proactive"}},
+    "ask-missing": {"train": [], "assistant": {"prompt": "ask-missing"}},
+    "single-turn": {"reward": {"window": 0}},
+    "single-turn-blind": {"reward": {"window": 0, "reacts": False}},
+    "oracle": {"train": [], "assistant": {"model": "scripted:oracle"}},
+    "trained": {},
+}
+"""The arms known by name, as the changes that make them."""
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TaskSettings(_Settings):
+    """`[task]`, or one of several `[[task]]`."""
+
+    name: str
+    """A task of ours or an entry point's, or "my_task.py:task"."""
+    train: int | None = Field(default=None, gt=0)
+    """Goals to train on; left out, all."""
+    test: int | None = Field(default=None, gt=0)
+    """Goals to evaluate on; left out, all."""
+
+    def load(self) -> Task:
+        """The task with as many goals as asked for.
+
+        Raises:
+            RecipeError: no such task.
+        """
+        task = load_task(self.name)
+        limits = {"train": self.train, "test": self.test}
+
+        def limited(split: str) -> Sequence[Goal]:
+            return task.goal_maker(split)[: limits[split]]
+
+        return replace(task, goal_maker=limited)
+
+
+class AssistantSettings(_Settings):
+    """`[assistant]`: who replies, and who is trained."""
+
+    model: str = "tiny"
+    """"tiny", a folder, a hub id; "scripted:NAME" for one of the task's own; "new" to start from nothing."""
+    architecture: ScratchSettings | None = None
+    system: str | None = None
+    """A system prompt."""
+    prompt: str | None = None
+    """One of the task's system prompts, by name, like "proactive"."""
+    temperature: float = Field(default=1.0, ge=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    max_tokens: int | None = Field(default=None, gt=0)
+    """Tokens a reply; left out, the task's own."""
+
+    def sampling(self, task: Task) -> Sampling:
+        """How replies are drawn in a task."""
+        return Sampling(self.temperature, self.top_p, self.max_tokens or task.max_tokens)
+
+    def system_prompt(self, task: Task) -> str | None:
+        """The system prompt in a task.
+
+        Raises:
+            RecipeError: the task has no prompt of that name.
+        """
+        if self.prompt is None:
+            return self.system
+        if self.prompt not in task.prompts:
+            raise RecipeError(
+                f'task "{task.name}" has no system prompt "{self.prompt}"{nearest(self.prompt, task.prompts)}'
+            )
+        return task.prompts[self.prompt]
+
+
+class UserSettings(_Settings):
+    """`[user]`: who the assistant meets."""
+
+    model: Literal["scripted"] = "scripted"
+    """The task's own rules."""
+    profiles: str = "train"
+    """A set of the task's user profiles."""
+
+
+class MetricSettings(BaseModel):
+    """A metric's weight and options: `tokens = { weight = -1.0, rate = 5e-4 }`."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    weight: float | None = None
+
+
+class RewardSettings(_Settings):
+    """`[reward]`."""
+
+    samples: int = Field(default=3, gt=0)
+    """Look-aheads a reply (k)."""
+    window: Annotated[int, Field(ge=0)] | Literal["full"] = 2
+    """Turns of a look-ahead (w), or "full" to the conversation's end."""
+    reacts: bool = True
+    """Whether a scripted user's reaction to the last reply of a cut conversation counts."""
+    metrics: dict[str, float | MetricSettings] | None = None
+    """Left out, the task's own."""
+
+    def of(self, task: Task) -> dict[str, Weighted]:
+        """The metrics of a task, as this table changes them.
+
+        Raises:
+            RecipeError: an unknown metric or option.
+        """
+        if self.metrics is None:
+            return dict(task.metrics)
+        found: dict[str, Weighted] = {}
+        for name, setting in self.metrics.items():
+            known = {**{n: Weighted(f) for n, f in METRICS.items()}, **task.metrics}
+            if name not in known:
+                raise RecipeError(f'reward.metrics: no metric "{name}"{nearest(name, known)}')
+            given = setting if isinstance(setting, MetricSettings) else MetricSettings(weight=setting)
+            found[name] = known[name].changed(given.weight, given.model_extra or {}, name)
+        return found
+
+
+class FamilySettings(_Settings):
+    """`[evaluate.family]`: the comparisons whose p-values are corrected together (Holm)."""
+
+    arm: str = "trained"
+    metrics: tuple[str, ...] = ("success", "reward")
+
+
+class EvaluateSettings(_Settings):
+    """`[evaluate]`."""
+
+    arms: tuple[str, ...] = ("base", "trained")
+    conversations: int = Field(default=500, gt=0)
+    """Conversations an arm, task and kind of users; held-out goals in turn."""
+    decoding: tuple[Literal["sampled", "greedy"], ...] = ("sampled", "greedy")
+    users: dict[str, UserSettings] = {}
+    """Kinds of users by name, besides `train`, the recipe's own."""
+    family: FamilySettings = FamilySettings()
+    concurrency: int = Field(default=256, gt=0)
+    """Conversations played side by side."""
+
+
+class RunSettings(_Settings):
+    """`[run]`: how the work is spread over this machine."""
+
+    processes: int | None = Field(default=None, gt=0)
+    """Arms worked on side by side; left out, one a processor core, or one where there is a GPU."""
+    threads: int = Field(default=1, gt=0)
+    """Threads a process computes with."""
+
+
+class Recipe(_Settings):
+    """Everything that describes a run."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """The run's folder is `runs/NAME`."""
+    seed: int = Field(default=0, ge=0)
+    task: tuple[TaskSettings, ...] = ()
+    assistant: AssistantSettings = AssistantSettings()
+    user: UserSettings = UserSettings()
+    reward: RewardSettings = RewardSettings()
+    train: tuple[TrainSettings, ...] = ()
+    stop_after: str | None = None
+    """The algorithm of the last stage to run; later ones are left out."""
+    arms: dict[str, Table] = {}
+    """Arms by name, each the keys it changes."""
+    evaluate: EvaluateSettings = EvaluateSettings()
+    run: RunSettings = RunSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_task_is_a_list(cls, data: Any) -> Any:
+        table: Any = data
+        if isinstance(data, dict) and isinstance(table.get("task"), dict):
+            return {**table, "task": [table["task"]]}
+        return table
+
+    @property
+    def stages(self) -> tuple[TrainSettings, ...]:
+        """The training stages that run.
+
+        Raises:
+            RecipeError: `stop_after` names an algorithm that no stage has.
+        """
+        if self.stop_after is None:
+            return self.train
+        algorithms = [stage.algorithm for stage in self.train]
+        if self.stop_after not in algorithms:
+            raise RecipeError(f'stop_after = "{self.stop_after}": no such stage{nearest(self.stop_after, algorithms)}')
+        return self.train[: algorithms.index(self.stop_after) + 1]
+
+    def arm(self, name: str) -> Recipe:
+        """This recipe as one arm has it.
+
+        Raises:
+            RecipeError: an unknown arm, or a change that is not a recipe's.
+        """
+        known = {**ARMS, **self.arms}
+        if name not in known:
+            raise RecipeError(f'evaluate.arms: no arm "{name}"{nearest(name, known)}')
+        plain = self.model_dump(mode="json", exclude={"arms"}, exclude_unset=True)
+        return parse(merged(plain, known[name]), f"arms.{name}")
+
+    def tasks(self) -> tuple[Task, ...]:
+        """The tasks, with the users the recipe names.
+
+        Raises:
+            RecipeError: no task, or one that does not exist.
+        """
+        if not self.task:
+            raise RecipeError('the recipe has no task: add [task] with name = "groceries", say')
+        names = [settings.name for settings in self.task]
+        if len(set(names)) < len(names):
+            raise RecipeError(f"the recipe names a task twice: {', '.join(names)}")
+        return tuple(settings.load().with_profile(self.user.profiles) for settings in self.task)
+
+
+def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
+    """A recipe from a TOML file, with `--set` overrides like "reward.samples=5" or "train.0.steps=60".
+
+    Raises:
+        RecipeError: no such file, not TOML, or not a recipe; with the place and the nearest right word.
+    """
+    path = Path(path)
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RecipeError(f"there is no recipe {path}{_siblings(path)}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} is not TOML: {error}") from error
+    except OSError as error:
+        raise RecipeError(f"{path} cannot be read: {error.strerror}") from error
+    for override in overrides:
+        table = overridden(table, override)
+    return parse(table, str(path))
+
+
+def _siblings(path: Path) -> str:
+    folder = path.parent if path.parent.is_dir() else Path()
+    return nearest(str(path), [str(p) for p in folder.glob("*.toml")])
+
+
+def parse(table: Table, where: str) -> Recipe:
+    """A recipe from a table.
+
+    Raises:
+        RecipeError: naming every key that is wrong.
+    """
+    try:
+        recipe = Recipe.model_validate(table)
+    except ValidationError as error:
+        raise RecipeError("\n".join(f"{where}: {line}" for line in _sentences(error))) from error
+    for name in recipe.evaluate.arms:
+        if name not in {**ARMS, **recipe.arms}:
+            raise RecipeError(f'{where}: evaluate.arms: no arm "{name}"{nearest(name, {**ARMS, **recipe.arms})}')
+    return recipe
+
+
+def _sentences(error: ValidationError) -> Iterable[str]:
+    for found in error.errors():
+        tags = {"sft", "dpo", "grpo", "float", "MetricSettings", "constrained-int", "int"}
+        place = ".".join(str(part) for part in found["loc"] if part not in tags)
+        if found["type"] == "extra_forbidden":
+            yield f'there is no key "{place}"{nearest(str(found["loc"][-1]), _known_keys(found["loc"]))}'
+        elif found["type"] == "union_tag_invalid":
+            context = found.get("ctx", {})
+            known = [tag.strip(" '") for tag in str(context.get("expected_tags", "")).split(",")]
+            tag = str(context.get("tag"))
+            yield f'{place}: there is no algorithm "{tag}"{nearest(tag, known)}'
+        elif found["type"] == "union_tag_not_found":
+            yield f'{place}: say which algorithm, like algorithm = "grpo"'
+        else:
+            yield f"{place}: {found['msg'][0].lower()}{found['msg'][1:]}; it is {found['input']!r}"
+
+
+def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
+    """The keys of the table in which an unknown one was found."""
+    model: type[BaseModel] | None = Recipe
+    for part in loc[:-1]:
+        model = _submodel(model, str(part)) if model else None
+    return list(model.model_fields) if model else []
+
+
+def _submodel(model: type[BaseModel], part: str) -> type[BaseModel] | None:
+    from duologue.training.settings import DpoSettings, GrpoSettings, SftSettings
+
+    by_algorithm: dict[str, type[BaseModel]] = {"sft": SftSettings, "dpo": DpoSettings, "grpo": GrpoSettings}
+    tables: dict[str, type[BaseModel]] = {
+        "task": TaskSettings,
+        "assistant": AssistantSettings,
+        "architecture": ScratchSettings,
+        "user": UserSettings,
+        "users": UserSettings,
+        "reward": RewardSettings,
+        "evaluate": EvaluateSettings,
+        "family": FamilySettings,
+        "run": RunSettings,
+        **by_algorithm,
+    }
+    return tables.get(part, model)
+
+
+def merged(table: Mapping[str, Any], changes: Mapping[str, Any]) -> Table:
+    """A table with changes laid over it: tables merge, everything else is replaced."""
+    result = dict(table)
+    for key, value in changes.items():
+        old = result.get(key)
+        both = isinstance(old, dict) and isinstance(value, dict)
+        result[key] = merged(cast(Table, old), cast(Table, value)) if both else value
+    return result
+
+
+def overridden(table: Table, override: str) -> Table:
+    """A table with one "dotted.key=value" laid over it; the value is TOML, or else a plain word.
+
+    Raises:
+        RecipeError: no "=", or a number that points outside a list.
+    """
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise RecipeError(f"--set {override}: write it as key=value, like --set reward.samples=5")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    return cast(Table, _placed(table, key.strip().split("."), value, override))
+
+
+def _placed(node: Any, path: Sequence[str], value: Any, override: str) -> Any:
+    if not path:
+        return value
+    head, rest = path[0], path[1:]
+    if isinstance(node, list):
+        items = list(cast(list[Any], node))
+        if not head.isdigit() or int(head) >= len(items):
+            raise RecipeError(f'--set {override}: "{head}" is not the number of one of {len(items)} entries (from 0)')
+        items[int(head)] = _placed(items[int(head)], rest, value, override)
+        return items
+    table = dict(cast(Table, node)) if isinstance(node, dict) else {}
+    table[head] = _placed(table.get(head), rest, value, override)
+    return table

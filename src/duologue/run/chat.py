@@ -1,0 +1,94 @@
+"""You are the user: a person at a terminal, a goal on a card, and a model."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+from duologue.conversation import Conversation, Goal
+from duologue.errors import ModelError, RunError, nearest
+from duologue.models.base import Sampling
+from duologue.run.wiring import load_local
+from duologue.seeding import derive, generator
+from duologue.simulation import Assistant
+from duologue.tasks import Task, load_task
+
+LEAVE = "/quit"
+
+
+def converse_with_person(source: str, task_name: str | None, arm: str, seed: int) -> None:
+    """Read the person's lines from the terminal and answer them, until they leave.
+
+    Raises:
+        RunError: a run's folder without that arm.
+        ModelError: no model there.
+        RecipeError: no such task.
+    """
+    task = load_task(task_name) if task_name else None
+    model = load_local(model_of(source, arm))
+    sampling = Sampling(max_tokens=task.max_tokens if task else 512)
+    goal = generator(seed, "goal").choice(task.goals("test")) if task else None
+    if task and goal:
+        sys.stdout.write(card(task, goal))
+    sys.stdout.write(f"(say {LEAVE} or press Ctrl-D to leave)\n\n")
+    conversation = asyncio.run(_talk(Assistant(model, None, sampling), seed))
+    if task and goal and conversation.replies:
+        sys.stdout.write(closing(task, goal, conversation))
+
+
+def model_of(source: str, arm: str) -> str:
+    """The model that a run's folder holds for an arm; anything else is a model itself.
+
+    Raises:
+        RunError: a run's folder without that arm.
+    """
+    models = Path(source) / "models"
+    if not models.is_dir():
+        return source
+    arms = sorted(path.name for path in models.iterdir() if path.is_dir())
+    if arm not in arms:
+        raise RunError(f'{source} has no trained arm "{arm}"{nearest(arm, arms)}')
+    return str(models / arm)
+
+
+def card(task: Task, goal: Goal) -> str:
+    """What the person is to want, and some phrases that the model knows."""
+    phrases = "".join(f"    {phrase}\n" for phrase in task.phrases)
+    known = f"\nIt knows this small language, for instance:\n{phrases}" if phrases else ""
+    return f"Your goal: {goal.request.text}\n{known}\n"
+
+
+async def _talk(assistant: Assistant, seed: int) -> Conversation:
+    conversation = Conversation()
+    while (line := _ask()) is not None:
+        conversation = conversation.said(line)
+        try:
+            reply = await assistant.reply(conversation, seed=derive(seed, "chat", len(conversation.messages)))
+        except ModelError as error:
+            sys.stdout.write(f"  ({error})\n")
+            break
+        conversation = conversation.replied(reply.text)
+        sys.stdout.write(f"model  {reply.text}\n")
+    return conversation
+
+
+def _ask() -> str | None:
+    """The person's next line; None when they leave."""
+    while True:
+        try:
+            line = input("you    ").strip()
+        except EOFError:
+            sys.stdout.write("\n")
+            return None
+        if line == LEAVE:
+            return None
+        if line:
+            return line
+
+
+def closing(task: Task, goal: Goal, conversation: Conversation) -> str:
+    """What the figures of the task say of the conversation."""
+    figures = {name: figure(conversation, goal) for name, figure in task.figures.items()}
+    told = [f"{name} {share.count / share.base:.2f}" for name, share in figures.items() if share.base]
+    return f"\n{len(conversation.replies)} replies; {', '.join(told)}\n"

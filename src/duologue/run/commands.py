@@ -1,0 +1,174 @@
+"""The commands, without their terminal: each is a call that the command line makes, and tests can make."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from duologue.background import BackgroundLoop
+from duologue.conversation import Conversation
+from duologue.errors import RunError
+from duologue.evaluation import Family, summarise
+from duologue.journal import Journal, RunLock, write_atomically
+from duologue.recipe import Recipe
+from duologue.run.folder import RunFolder
+from duologue.run.jobs import arm_wiring, evaluation_prefix, kinds_of_users, perform
+from duologue.run.workers import Job, run_jobs
+from duologue.seeding import derive
+from duologue.simulation import converse
+
+Watch = Callable[[str, int, int, str], None]
+"""(job, done, total, what)"""
+
+
+def train(recipe: Recipe, folder: Path, *, restart: bool = False, watch: Watch) -> dict[str, Any]:
+    """Train every arm that has stages, evaluate all arms, and write the figures and the report.
+
+    Killed at any point, the same call goes on.
+
+    Returns:
+        The evaluation, as `evaluation.json` has it.
+
+    Raises:
+        RunError: another process works there; the folder holds a run with other settings; a worker was killed.
+        DuologueError: whatever an arm's work raised.
+    """
+    run = RunFolder(folder)
+    with _opened(run, recipe, restart=restart):
+        training = [Job("train", arm, _plain(recipe), str(folder)) for arm in _trained_arms(recipe)]
+        return _work(run, recipe, training, watch)
+
+
+def evaluate(recipe: Recipe, folder: Path, *, restart: bool = False, watch: Watch) -> dict[str, Any]:
+    """Evaluate the recipe's arms as they stand, without training any.
+
+    Raises:
+        RunError: an arm is to be trained first.
+    """
+    run = RunFolder(folder)
+    untrained = [arm for arm in _trained_arms(recipe) if restart or not run.model(arm).exists()]
+    if untrained:
+        raise RunError(
+            f"{', '.join(untrained)}: not trained yet in {folder}: train first, with `duologue train`, "
+            "or name other arms with --set evaluate.arms='[\"base\"]'"
+        )
+    with _opened(run, recipe, restart=restart):
+        return _work(run, recipe, [], watch)
+
+
+def _work(run: RunFolder, recipe: Recipe, training: list[Job], watch: Watch) -> dict[str, Any]:
+    evaluating = [
+        Job("evaluate", arm, _plain(recipe), str(run.path), needs=f"train {arm}") for arm in recipe.evaluate.arms
+    ]
+    run_jobs([*training, *evaluating], perform, processes=_processes(recipe), threads=recipe.run.threads, watch=watch)
+    evaluation = _summary(run, recipe)
+    report(run.path)
+    return evaluation
+
+
+class _opened:
+    """A run's folder, made or gone on in, and locked."""
+
+    def __init__(self, run: RunFolder, recipe: Recipe, *, restart: bool) -> None:
+        self._run, self._recipe, self._restart = run, recipe, restart
+
+    def __enter__(self) -> None:
+        path = self._run.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = RunLock(path.with_name(f".{path.name}.lock"))
+        self._lock.__enter__()
+        try:
+            self._run.begin(self._recipe, restart=self._restart)
+        except BaseException:
+            self._lock.__exit__()
+            raise
+
+    def __exit__(self, *raised: object) -> None:
+        self._lock.__exit__()
+
+
+def _plain(recipe: Recipe) -> dict[str, Any]:
+    return recipe.model_dump(mode="json", exclude_unset=True)
+
+
+def _trained_arms(recipe: Recipe) -> list[str]:
+    return [arm for arm in recipe.evaluate.arms if recipe.arm(arm).stages]
+
+
+def _processes(recipe: Recipe) -> int:
+    if recipe.run.processes:
+        return recipe.run.processes
+    return 1 if Path("/proc/driver/nvidia/version").exists() else os.cpu_count() or 1
+
+
+def _summary(run: RunFolder, recipe: Recipe) -> dict[str, Any]:
+    settings = recipe.evaluate.family
+    family = Family(arm=settings.arm, metrics=settings.metrics, users=tuple(kinds_of_users(recipe)))
+    evaluation = summarise(_conversations(run, recipe), family=family, seed=recipe.seed)
+    write_atomically(run.evaluation, json.dumps(evaluation, indent=1))
+    return evaluation
+
+
+def _conversations(run: RunFolder, recipe: Recipe) -> Iterator[dict[str, Any]]:
+    """The conversations of this evaluation; the journal may hold others, of earlier settings."""
+    wanted = tuple(
+        evaluation_prefix(recipe, arm, task.name, users)
+        for arm in recipe.evaluate.arms
+        for task in recipe.tasks()
+        for users in kinds_of_users(recipe)
+    )
+    for entry in Journal(run.journal).read("conversation"):
+        if entry.key.startswith(wanted):
+            yield entry.value
+
+
+def report(folder: Path) -> Path:
+    """Write `report.html` from what a run's folder holds.
+
+    Raises:
+        RunError: no run there.
+    """
+    from duologue.report import write_report
+
+    if not (folder / "evaluation.json").exists():
+        raise RunError(f"{folder} holds no finished run: there is no evaluation.json; `duologue train` makes one")
+    return write_report(folder)
+
+
+def simulate(recipe: Recipe, arm: str, folder: Path, *, count: int, split: str) -> Iterator[dict[str, Any]]:
+    """Play conversations of one arm, and give each when it is whole, in the goals' order."""
+    wiring = arm_wiring(recipe, arm, RunFolder(folder))
+    for task in wiring.tasks:
+        assistant, scorer = wiring.assistant(task), wiring.scorer(task)
+        goals = task.goals(split)
+        with BackgroundLoop() as loop:
+            for index in range(count):
+                goal = goals[index % len(goals)]
+                seed = derive(recipe.seed, "simulate", index, goal.id)
+                user = task.user(goal.request, seed)
+                conversation = loop.run(converse(assistant, user, seed=seed, turns=task.turn_limit))
+                outcome = loop.run(scorer(conversation, goal))
+                yield {
+                    "task": task.name,
+                    "goal": goal.id,
+                    "request": goal.request.text,
+                    "messages": _messages(conversation),
+                    "ending": conversation.ending.value,
+                    "reward": outcome.value,
+                    "parts": dict(outcome.parts),
+                    "error": outcome.why,
+                }
+
+
+def _messages(conversation: Conversation) -> list[dict[str, str]]:
+    return [{"role": m.role, "content": m.content} for m in conversation.messages]
+
+
+def reward(recipe: Recipe, source: Path, target: Path, *, watch: Watch) -> int:
+    """The reward of every line of a file; the number of lines."""
+    from duologue.run.filter import score_file
+
+    return score_file(recipe, source, target, watch=lambda done, total: watch("reward", done, total, "replies"))

@@ -1,0 +1,195 @@
+"""The user: they say part of what they want, answer what they are asked, and have little patience.
+
+They hold no state: whatever they remember is read off the conversation. A reply is taken so:
+- a right order satisfies; a wrong one is corrected, once or twice, in one slot (annoyance +0.5);
+- a question is answered for the first three slots it names that were not talked about yet; naming a slot
+  that was, or that was said not to matter, annoys (+1 a reply);
+- anything else, the empty reply too, is met with "what ?" (+1);
+- an order with questions beside it is an order.
+They leave at the limit of annoyance, at one wrong order too many, or when it takes too many turns.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from duologue.conversation import Conversation, Ending, Reaction, Request
+from duologue.seeding import generator
+from duologue.tasks.groceries.language import ANY, NAMES, SLOTS, Heard, Reading, listed, listen, matters, wrong_slots
+from duologue.tasks.groceries.wording import TRAIN, UNSEEN, Wording
+from duologue.users.base import UserMaker, Utterance
+from duologue.users.scripted import spaced
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A user's habits, patience and wording."""
+
+    wording: Wording = TRAIN
+    corrections: int = 1
+    """Wrong orders they forgive."""
+    turns: int = 6
+    """Replies after which they leave."""
+    limit: float = 3.0
+    """Annoyance at which they leave."""
+    answers: int = 3
+    """Slots they answer a question."""
+    volunteers: int = 0
+    """Slots they add to an answer unasked."""
+    corrects: int = 1
+    """Slots they correct at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a user makes of a conversation."""
+
+    said: frozenset[str]
+    """Slots they talked about before the last reply."""
+    last: Reading | None
+    """The last reply; None before the first."""
+    annoyance: float
+    satisfied: bool
+    leaving: bool
+
+
+def read(conversation: Conversation, request: Request, profile: Profile) -> State:
+    """The state of a user after a conversation: a pure function of it."""
+    wanted = matters(request.facts["slots"])
+    heard = listen(conversation)
+    if not heard:
+        return State(frozenset(), None, 0.0, False, False)
+    said, last = heard[-1].said, heard[-1].reading
+    wrong = sum(h.reading.order is not None and bool(wrong_slots(h.reading.order, wanted)) for h in heard)
+    annoyance = sum(_annoys(h, wanted) for h in heard)
+    satisfied = last.order is not None and not wrong_slots(last.order, wanted)
+    enough = annoyance >= profile.limit or wrong > profile.corrections or len(heard) >= profile.turns
+    return State(said, last, annoyance, satisfied, enough and not satisfied)
+
+
+def _annoys(heard: Heard, wanted: Mapping[str, str]) -> float:
+    if heard.reading.order is not None:
+        return 0.5 if wrong_slots(heard.reading.order, wanted) else 0.0
+    if not heard.reading.asked or not heard.said.isdisjoint(heard.reading.asked):
+        return 1.0
+    return 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class GroceriesUser:
+    """Someone who wants groceries, bound to a request and a profile."""
+
+    request: Request
+    profile: Profile = Profile()
+
+    async def speak(self, conversation: Conversation, *, seed: int) -> Utterance:
+        """The next message; SATISFIED after a right order, LEFT when they give up."""
+        state = read(conversation, self.request, self.profile)
+        voice = Voice(self.profile.wording, self.request.facts["slots"], random.Random(seed))
+        if state.last is None:
+            return Utterance(voice.opening(self.request.facts["mentions"]))
+        if state.satisfied:
+            return Utterance(voice.any_of(self.profile.wording.thanks), Ending.SATISFIED)
+        if state.leaving:
+            return Utterance(voice.any_of(self.profile.wording.farewells), Ending.LEFT)
+        if state.last.order is not None:
+            return Utterance(voice.correction(state.last.order, self.profile.corrects))
+        if state.last.asked:
+            return Utterance(self._answer(state.last.asked, state.said, voice))
+        return Utterance(voice.any_of(self.profile.wording.puzzled))
+
+    def react(self, conversation: Conversation) -> Reaction:
+        """What they think of the last reply."""
+        state = read(conversation, self.request, self.profile)
+        return Reaction(state.satisfied, state.annoyance, self.profile.limit, state.leaving)
+
+    def _answer(self, asked: Sequence[str], said: frozenset[str], voice: Voice) -> str:
+        fresh = [slot for slot in asked if slot not in said][: self.profile.answers]
+        if fresh:
+            unsaid = [slot for slot in SLOTS if slot not in said and slot not in fresh]
+            fresh += voice.sample(unsaid, self.profile.volunteers)
+        known = [slot for slot in asked if slot in said]
+        return spaced(f"{voice.answer(fresh)} {voice.again(known[0]) if known else ''}")
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """One message's words: a wording, what they want, and this message's luck."""
+
+    wording: Wording
+    slots: Mapping[str, str]
+    rng: random.Random
+
+    def any_of(self, templates: Sequence[str]) -> str:
+        """One of several templates."""
+        return templates[int(self.rng.random() * len(templates))]
+
+    def sample(self, slots: Sequence[str], count: int) -> list[str]:
+        """Up to `count` of the slots."""
+        return self.rng.sample(slots, min(count, len(slots)))
+
+    def opening(self, mentions: Sequence[str]) -> str:
+        """The first message: the item, and what else they mention."""
+        given = [slot for slot in mentions if self.slots[slot] != ANY]
+        noun = " ".join(self.slots[slot] for slot in ("qty", "kind", "item") if slot in given)
+        rest = self.sample([slot for slot in given if slot not in ("qty", "kind", "item")], len(given))
+        text = self.any_of(self.wording.openings).format(
+            noun=noun, rest=" ".join(self._pieces(rest)), all=listed(self._pieces(self.sample(given, len(given))))
+        )
+        return spaced(f"{text} {self._indifferent(mentions)}")
+
+    def answer(self, slots: Sequence[str]) -> str:
+        """What they want of some slots; empty for none."""
+        given = [slot for slot in slots if self.slots[slot] != ANY]
+        values = self.any_of(self.wording.answers).format(all=listed(self._pieces(given))) if given else ""
+        return f"{values} {self._indifferent(slots)}"
+
+    def again(self, slot: str) -> str:
+        """That they talked about a slot before."""
+        value = self.slots[slot]
+        return self.any_of(self.wording.again).format(value=f"any {NAMES[slot]}" if value == ANY else value)
+
+    def correction(self, order: Mapping[str, str], count: int) -> str:
+        """Up to `count` wrong slots of an order put right."""
+        wrong = self.sample(wrong_slots(order, matters(self.slots)), count)
+        fix = self.any_of(self.wording.fixes)
+        fixes = listed([fix.format(name=NAMES[slot], value=self.slots[slot]) for slot in wrong])
+        return self.any_of(self.wording.corrections).format(all=fixes)
+
+    def _pieces(self, slots: Iterable[str]) -> list[str]:
+        return [self.any_of(self.wording.pieces[slot]).format(value=self.slots[slot]) for slot in slots]
+
+    def _indifferent(self, slots: Iterable[str]) -> str:
+        return " ".join(
+            f"{self.any_of(self.wording.indifferent).format(name=NAMES[slot])} ."
+            for slot in slots
+            if self.slots[slot] == ANY
+        )
+
+
+def _usual(seed: int, wording: Wording) -> Profile:
+    rng = generator(seed, "groceries", "profile")
+    return Profile(wording, corrections=rng.choice((1, 1, 2)), turns=rng.randint(6, 9))
+
+
+def _unusual(seed: int, wording: Wording) -> Profile:
+    rng = generator(seed, "groceries", "profile")
+    return Profile(
+        wording,
+        corrections=rng.choice((0, 3)),
+        turns=rng.choice((5, 10, 11)),
+        limit=rng.choice((2.0, 4.0)),
+        answers=rng.choice((1, 2)),
+        volunteers=rng.choice((0, 1)),
+        corrects=rng.choice((1, 2)),
+    )
+
+
+PROFILES: dict[str, UserMaker] = {
+    "train": lambda request, seed: GroceriesUser(request, _usual(seed, TRAIN)),
+    "unseen-habits": lambda request, seed: GroceriesUser(request, _unusual(seed, TRAIN)),
+    "unseen-wording": lambda request, seed: GroceriesUser(request, _usual(seed, UNSEEN)),
+    "unseen": lambda request, seed: GroceriesUser(request, _unusual(seed, UNSEEN)),
+}

@@ -1,0 +1,1 @@
+"""Training, one module an algorithm, thin over TRL. Needs the extra `train`."""

@@ -1,0 +1,65 @@
+"""Conversations that a model made from nothing learns from: scripted assistants of mixed habits meet a task's users."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from duologue.conversation import Conversation, Ending, Goal, Message
+from duologue.errors import DataError, ModelError
+from duologue.seeding import derive, generator
+from duologue.simulation import Assistant, converse
+from duologue.tasks.base import Demonstration, Task
+from duologue.training.sft import Example
+
+
+def demonstrate(task: Task, count: int, seed: int) -> list[Example]:
+    """`count` conversations over the goals to learn from, in the mixture that `task.demonstrations` names.
+
+    Demonstration i depends on `seed` and i alone. Under a demonstration's system prompt, where it has one.
+
+    Raises:
+        DataError: the task has no demonstrations, or one whose style or prompt it does not have.
+        ModelError: a scripted assistant or user could not speak.
+    """
+    check_demonstrations(task)
+    return asyncio.run(_play_all(task, count, seed))
+
+
+def check_demonstrations(task: Task) -> None:
+    """Raise DataError unless every demonstration of a task names a style and a prompt that the task has."""
+    if not task.demonstrations:
+        raise DataError(f'task "{task.name}" has no demonstrations, so no model can be made for it from nothing')
+    for part in task.demonstrations:
+        if part.style not in task.scripted:
+            raise DataError(f'task "{task.name}" has no scripted assistant "{part.style}" to demonstrate')
+        if part.prompt is not None and part.prompt not in task.prompts:
+            raise DataError(f'task "{task.name}" has no system prompt "{part.prompt}" to demonstrate under')
+
+
+async def _play_all(task: Task, count: int, seed: int) -> list[Example]:
+    return [await _play(task, derive(seed, "demonstration", task.name, index)) for index in range(count)]
+
+
+async def _play(task: Task, seed: int) -> Example:
+    draw = generator(seed, "goal")
+    goal = draw.choice(_goals(task))
+    part = draw.choices(task.demonstrations, [each.weight for each in task.demonstrations])[0]
+    assistant = Assistant(task.scripted[part.style], system=_prompt(task, part))
+    conversation = await converse(assistant, task.user(goal.request, seed), seed=seed, turns=task.turn_limit)
+    if conversation.ending is Ending.FAILED:
+        raise ModelError(f'a demonstration of "{task.name}" failed: {conversation.reason}')
+    return Example(_to_last_reply(conversation), system=assistant.system)
+
+
+def _goals(task: Task) -> Sequence[Goal]:
+    return task.demonstration_goals() if task.demonstration_goals else task.goals("train")
+
+
+def _prompt(task: Task, part: Demonstration) -> str | None:
+    return None if part.prompt is None else task.prompts[part.prompt]
+
+
+def _to_last_reply(conversation: Conversation) -> tuple[Message, ...]:
+    messages = conversation.messages
+    return messages if messages[-1].role == "assistant" else messages[:-1]

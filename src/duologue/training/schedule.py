@@ -1,0 +1,29 @@
+"""Optimizers with their learning-rate schedules."""
+
+from __future__ import annotations
+
+import torch
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from duologue.training.settings import StageSettings
+
+
+def schedule(optimizer: Optimizer, settings: StageSettings, steps: int) -> LambdaLR:
+    """Linear warm-up, a flat part, and a linear fall to the floor at the last of `steps`."""
+    flat_until = max(settings.warmup, round(settings.hold * steps))
+
+    def share(step: int) -> float:
+        if step < settings.warmup:
+            return (step + 1) / settings.warmup
+        fallen = max(step - flat_until, 0) / max(steps - flat_until, 1)
+        return 1.0 - (1.0 - settings.floor) * min(fallen, 1.0)
+
+    return LambdaLR(optimizer, share)
+
+
+def adamw(model: torch.nn.Module, settings: StageSettings, steps: int) -> tuple[AdamW, LambdaLR]:
+    """AdamW on what is trainable, without weight decay, and its schedule."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = AdamW(parameters, lr=settings.learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
+    return optimizer, schedule(optimizer, settings, steps)

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+from hypothesis import given, strategies as st
+
+from duologue.conversation import Conversation, Ending, Goal, Message, Reaction, Request, Turn, parse_messages
+from duologue.errors import DataError
+
+REACTION = Reaction(satisfied=False, annoyance=1.0, limit=4.0, leaving=False)
+
+
+def test_continuing_a_conversation_leaves_it_as_it_was() -> None:
+    conversation = Conversation().said("hello")
+    left, right = conversation.replied("one"), conversation.replied("two")
+    assert conversation.replies == ()
+    assert (left.replies, right.replies) == (("one",), ("two",))
+
+
+@pytest.mark.parametrize("value", [Message("user", "hi"), Conversation(), Request("r"), Goal("g", Request("r"))])
+def test_values_cannot_be_changed(value: Any) -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(value, dataclasses.fields(value)[0].name, "other")
+
+
+def test_a_turn_is_a_user_message_with_its_reply() -> None:
+    conversation = Conversation().said("a").replied("b").said("c")
+    assert conversation.turns == (Turn("a", "b"), Turn("c", None))
+
+
+def test_an_empty_reply_answers_its_turn() -> None:
+    assert Conversation().said("a").replied("").turns == (Turn("a", ""),)
+
+
+def test_a_cut_reply_is_known_by_its_index() -> None:
+    conversation = Conversation().said("a").replied("b").said("c").replied("d", cut=True)
+    assert conversation.cut == (3,)
+
+
+def test_a_user_who_ends_it_has_the_last_word() -> None:
+    conversation = Conversation().said("a").replied("b").said("thanks", ending=Ending.SATISFIED)
+    assert conversation.ending is Ending.SATISFIED
+    assert conversation.turns[-1].reply is None
+
+
+def test_a_reaction_is_to_the_last_message_alone() -> None:
+    conversation = dataclasses.replace(Conversation().said("a").replied("b"), reaction=REACTION)
+    assert conversation.said("c").reaction is None
+    assert conversation.replied("c").reaction is None
+
+
+MESSAGES = st.lists(st.builds(Message, st.sampled_from(["user", "assistant"]), st.text()), max_size=3).map(tuple)
+
+
+@given(MESSAGES, MESSAGES)
+def test_a_digest_stands_for_the_messages(one: tuple[Message, ...], other: tuple[Message, ...]) -> None:
+    assert (Conversation(one).digest == Conversation(other).digest) == (one == other)
+
+
+def test_a_digest_leaves_out_how_the_conversation_ended() -> None:
+    conversation = Conversation().said("a")
+    assert conversation.ended(Ending.FAILED, "no answer").digest == conversation.digest
+
+
+@pytest.mark.parametrize("text", ["", "  \n"])
+def test_a_goal_without_a_request_is_refused_by_name(text: str) -> None:
+    with pytest.raises(DataError, match="goal 'g7' has no request"):
+        Goal("g7", Request(text))
+
+
+def test_messages_are_read_from_rows() -> None:
+    rows = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": ""}]
+    assert parse_messages(rows, "line 1") == (Message("user", "hi"), Message("assistant", ""))
+
+
+@pytest.mark.parametrize(
+    "row", [{"role": "robot", "content": "x"}, {"role": "user"}, {"role": "user", "content": 3}, "hello", None]
+)
+def test_a_row_that_is_no_message_is_named_by_its_place(row: Any) -> None:
+    with pytest.raises(DataError, match="line 4: message 2 must have a role among system, user, assistant"):
+        parse_messages([{"role": "user", "content": "hi"}, row], "line 4")
+
+
+@pytest.mark.parametrize("rows", ["hello", {"role": "user", "content": "hi"}, None, 3])
+def test_messages_that_are_no_list_are_refused(rows: Any) -> None:
+    with pytest.raises(DataError, match="line 4: messages must be a list"):
+        parse_messages(rows, "line 4")
