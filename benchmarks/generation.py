@@ -2,7 +2,8 @@
 
 The bare loop is `model.forward` with a `DynamicCache` and the same sampler on one matrix of tokens, its
 reading of the prompts included; it knows nothing of conversations, ends or neighbours. Ours is the whole of
-`LocalModel.reply`: messages, chat template, queue, rows, text.
+`LocalModel.reply`: messages, chat template, queue, rows, text. Seconds are CPU seconds of one thread, which
+are steadier than the clock on a machine that does other things.
 
     python benchmarks/generation.py
 """
@@ -165,7 +166,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     settings = parser.parse_args()
     torch.set_num_threads(1)
-    print(f"prompts of {PROMPT} tokens, {NEW} new ones; tokens are both; one thread; goal: ratio 0.80 or more")
+    print(f"prompts of {PROMPT} tokens, {NEW} new ones; tokens are both, a CPU second; goal: ratio 0.80 or more")
     for batch in settings.batches:
         compare(batch, settings.repeats)
 

@@ -17,7 +17,13 @@ pytest.importorskip("transformers")
 import numpy as np  # noqa: E402
 from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers  # noqa: E402
 from tokenizers.models import BPE  # noqa: E402
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast  # noqa: E402
+from transformers import (  # noqa: E402
+    AutoConfig,
+    AutoModelForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 from duologue.conversation import Message  # noqa: E402
 from duologue.errors import ContextOverflow, ModelError  # noqa: E402
@@ -222,6 +228,26 @@ async def test_a_beginning_that_waiting_prompts_share_is_read_once(model: LocalM
     assert model.counters.prefilled < lengths[0] + 12 * 4 < sum(lengths)
 
 
+async def test_a_tree_of_conversations_reads_each_token_once(model: LocalModel) -> None:
+    """Four groups of six candidates and a turn after each: within a tenth of the distinct tokens."""
+    replies: list[Reply] = []
+
+    async def turn(conversation: Sequence[Message], seed: int) -> list[Message]:
+        replies.append(await model.reply(conversation, seed=seed, sampling=SAMPLED))
+        return [*conversation, Message("assistant", replies[-1].text), Message("user", "to boston today ?")]
+
+    async def branch(conversation: Sequence[Message], seed: int) -> None:
+        await turn(await turn(conversation, seed), seed + 1)
+
+    await asyncio.gather(*(branch(said(*texts), 10 * n) for texts in tree_roots() for n in range(6)))
+    prompts = {(reply.prompt_ids or ())[:n] for reply in replies for n in range(1, len(reply.prompt_ids or ()) + 1)}
+    assert model.counters.prefilled <= 1.1 * len(prompts) < 0.6 * model.counters.asked
+
+
+def tree_roots() -> list[tuple[str, ...]]:
+    return [(f"please order two milk to {place} today by card", "which city ?", "now") for place in WORDS[8:12]]
+
+
 async def test_changed_weights_are_not_mixed_with_what_was_kept(
     tokenizer: PreTrainedTokenizerFast,
 ) -> None:
@@ -348,26 +374,39 @@ async def test_a_forward_replaced_on_the_instance_is_not_used(tokenizer: PreTrai
     assert await ask(LocalModel(weights, tokenizer), some(3)) == expected
 
 
-async def test_a_class_that_changes_its_logits_is_asked_for_them(tokenizer: PreTrainedTokenizerFast) -> None:
-    from transformers import CohereConfig, CohereForCausalLM
+SIZES = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": CONTEXT,
+}
+FAMILIES: dict[str, dict[str, Any]] = {
+    "qwen3": SIZES,
+    "mistral": {**SIZES, "sliding_window": 64},
+    "gemma2": {**SIZES, "final_logit_softcapping": 2.0, "sliding_window": 64},  # eager attention, and logits are capped
+    "cohere": {**SIZES, "logit_scale": 3.0},  # logits are scaled
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": CONTEXT},  # positions are learned
+}
 
+
+@pytest.mark.parametrize("family", FAMILIES)
+async def test_other_families_of_models_reply_as_their_forward_says(
+    tokenizer: PreTrainedTokenizerFast, family: str
+) -> None:
     torch.manual_seed(0)
-    config = CohereConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=CONTEXT,
-        logit_scale=3.0,
-        bos_token_id=None,
-        eos_token_id=1,
-    )
-    weights = CohereForCausalLM(config).eval()
-    [reply] = await ask(LocalModel(weights, tokenizer), some(1))
-    expected = full_logits(weights, reply).log_softmax(-1).gather(-1, torch.tensor(reply.ids)[:, None])[:, 0]
-    assert reply.logprobs == pytest.approx(expected.tolist(), abs=1e-5)
+    ids = {"vocab_size": len(tokenizer), "bos_token_id": None, "eos_token_id": 1, "pad_token_id": 0}
+    config = AutoConfig.for_model(family, **ids, **FAMILIES[family])
+    weights = AutoModelForCausalLM.from_config(config).eval()
+    with torch.no_grad():
+        for weight in weights.parameters():
+            if weight.dim() == 2:
+                weight.normal_(0, 0.2)
+    for reply in await ask(LocalModel(weights, tokenizer), some(6)):
+        expected = full_logits(weights, reply).log_softmax(-1).gather(-1, torch.tensor(reply.ids)[:, None])[:, 0]
+        assert reply.logprobs == pytest.approx(expected.tolist(), abs=1e-5)
 
 
 @pytest.mark.parametrize("seed", range(20))

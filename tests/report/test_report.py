@@ -248,6 +248,7 @@ def test_a_long_word_from_a_model_does_not_widen_the_page(browser: Browser, tmp_
     journal.write_bytes(journal.read_bytes().replace(b"this is taking too long", b"x" * 400))
     page = opened(browser, write_report(folder), viewport={"width": 360, "height": 800})
     page.evaluate(OPEN_ALL)
+    assert page.locator(".card .bubble", has_text="x" * 400).count() > 0
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 

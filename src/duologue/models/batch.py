@@ -1,8 +1,8 @@
 # pyright: basic
 """Rows that are decoded together and come and go between token steps.
 
-Keys and values of all rows lie in one tensor, active rows first, so a step reads views and gathers nothing;
-the last row takes the place of one that leaves. The maths is the model's own decoder: only its cache is ours.
+Active rows come first; the last one takes the place of one that leaves. The maths is the model's own decoder's:
+only the cache it reads from and writes to is ours.
 """
 
 from __future__ import annotations
@@ -16,12 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import Cache, DynamicCache
 
-from duologue.errors import ModelError
 from duologue.models.base import Sampling
 from duologue.models.draws import draw, uniforms
 from duologue.models.prefixes import Prefixes, common
+from duologue.models.rowcache import RowCache
 
 PASS = 8192
 """Tokens of one pass over prompts, padding included."""
@@ -75,6 +74,7 @@ class Batch:
     Args:
         decoder: reads ids into a cache, as transformers' decoders do.
         predict: takes the same arguments and gives the logits after the last token, `[rows, vocabulary]`.
+        mask: the model's attention mask from which keys each query sees, `[rows, 1, queries, keys]`.
         context: positions the model has.
         ends: ids that end a reply.
         capacity: rows at most.
@@ -86,6 +86,7 @@ class Batch:
         decoder: nn.Module,
         predict: Callable[..., Tensor],
         *,
+        mask: Callable[[Tensor], Tensor],
         context: int,
         ends: frozenset[int],
         capacity: int,
@@ -96,8 +97,8 @@ class Batch:
         self.counters = Counters()
         self.kept = kept
         self._decoder, self._predict = decoder, predict
-        self._context, self._ends = context, ends
-        self._cache: _Rows | None = None
+        self._mask, self._context, self._ends = mask, context, ends
+        self._cache: RowCache | None = None
         self._columns = _Columns(capacity)
 
     @torch.inference_mode()
@@ -136,9 +137,9 @@ class Batch:
         if not self.rows and self._cache is not None and self._cache.device.type != "cpu":
             self._cache = None
 
-    def _prepare(self) -> _Rows:
+    def _prepare(self) -> RowCache:
         if self._cache is None:
-            self._cache = _Rows(*_shape(self._decoder), room=self._context)
+            self._cache = RowCache.of(self._decoder, room=self._context)
         return self._cache
 
     def _wave(self, rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
@@ -183,7 +184,7 @@ class Batch:
         self._columns.enter(slot, row)
         self.counters.asked += len(row.prompt)
 
-    def _prefill(self, cache: _Rows, first: int, starts: np.ndarray) -> None:
+    def _prefill(self, cache: RowCache, first: int, starts: np.ndarray) -> None:
         """Read what is left of the prompts in the slots from `first`, which have the longest rest first."""
         rests = [row.prompt[start:-1] for row, start in zip(self.rows[first:], starts.tolist(), strict=True)]
         self.counters.prefilled += sum(map(len, rests))
@@ -193,7 +194,7 @@ class Batch:
             if rests[slot - first]:
                 self.kept.keep(row.prompt[:-1], lambda start, stop, slot=slot: cache.copy(slot, start, stop))
 
-    def _pass(self, cache: _Rows, first: int, rests: Sequence[Sequence[int]], starts: np.ndarray) -> None:
+    def _pass(self, cache: RowCache, first: int, rests: Sequence[Sequence[int]], starts: np.ndarray) -> None:
         for offset in range(0, len(rests[0]), STRETCH):
             parts = [part for rest in rests if (part := rest[offset : offset + STRETCH])]
             longest = len(parts[0])
@@ -203,16 +204,17 @@ class Batch:
             begin = starts[: len(parts)] + offset
             self._decoder(**self._inputs(cache, ids, begin, first=first))
 
-    def _inputs(self, cache: _Rows, ids: np.ndarray, starts: np.ndarray, *, first: int) -> dict[str, Any]:
+    def _inputs(self, cache: RowCache, ids: np.ndarray, starts: np.ndarray, *, first: int) -> dict[str, Any]:
         """The model's arguments for `ids` `[rows, tokens]`, which begin at `starts`, in the slots from `first`."""
         until = int(starts.max()) + ids.shape[1]
         cache.reserve(first + len(ids), until, active=len(self.rows))
         positions = torch.from_numpy(starts[:, None] + np.arange(ids.shape[1])).to(cache.device)
         cache.aim(first, positions, until)
+        visible = (cache.places[:until] <= positions[:, :, None])[:, None]
         return {
             "input_ids": torch.from_numpy(ids).to(cache.device),
             # Four dimensions: the model takes it as it is.
-            "attention_mask": (cache.places[:until] <= positions[:, :, None])[:, None],
+            "attention_mask": self._mask(visible),
             # Padding may stick out of the context; what it reads is never used.
             "position_ids": positions.clamp_max(self._context - 1),
             "past_key_values": cache,
@@ -267,63 +269,6 @@ class _Columns:
             column[target] = column[source]
 
 
-class _Rows(Cache):
-    """transformers' cache protocol over one tensor `[layers, 2, rows, tokens, heads, head size]`."""
-
-    def __init__(self, layers: int, heads: int, size: int, dtype: torch.dtype, device: torch.device, room: int) -> None:
-        super().__init__(layers=[])
-        self.device = device
-        self._room = room
-        # Zeros, not whatever the memory held: a masked key counts 0 times its value, and 0 times NaN is NaN.
-        self._held = torch.zeros(layers, 2, 0, 0, heads, size, dtype=dtype, device=device)
-        self.places = torch.arange(0, device=device)
-
-    def reserve(self, rows: int, tokens: int, *, active: int) -> None:
-        """Make room; what the first `active` rows hold stays."""
-        layers, _, had_rows, had_tokens, heads, size = self._held.shape
-        if rows <= had_rows and tokens <= had_tokens:
-            return
-        rows = max(had_rows, 1 << (rows - 1).bit_length()) if rows > had_rows else had_rows
-        tokens = max(tokens, min(2 * had_tokens, self._room), 64) if tokens > had_tokens else had_tokens
-        held = self._held.new_zeros(layers, 2, rows, tokens, heads, size)
-        held[:, :, :active, :had_tokens] = self._held[:, :, :active]
-        self._held = held
-        self.places = torch.arange(tokens, device=self.device)
-
-    def aim(self, first: int, positions: Tensor, until: int) -> None:
-        """The next pass writes at `positions` `[rows, tokens]` of the rows from `first`, and reads up to `until`."""
-        count = len(positions)
-        tokens = self._held.shape[3]
-        slots = torch.arange(first, first + count, device=self.device)[:, None]
-        self._index = (slots * tokens + positions).flatten()
-        self._writes = [layer.unbind(0) for layer in self._held.flatten(2, 3).unbind(0)]
-        window = self._held[:, :, first : first + count, :until].transpose(3, 4)
-        self._reads = [layer.unbind(0) for layer in window.unbind(0)]
-        self._until = until
-
-    def update(
-        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
-    ) -> tuple[Tensor, Tensor]:
-        for held, new in zip(self._writes[layer_idx], (key_states, value_states), strict=True):
-            held.index_copy_(0, self._index, new.transpose(1, 2).flatten(0, 1))
-        keys, values = self._reads[layer_idx]
-        return keys, values
-
-    def get_seq_length(self, layer_idx: int = 0) -> int:
-        return self._until
-
-    def load(self, slot: int, pieces: list[Tensor]) -> None:
-        if pieces:
-            piece = pieces[0] if len(pieces) == 1 else torch.cat(pieces, 2)
-            self._held[:, :, slot, : piece.shape[2]] = piece
-
-    def copy(self, slot: int, start: int, stop: int) -> Tensor:
-        return self._held[:, :, slot, start:stop].clone()
-
-    def move(self, source: int, target: int, tokens: int) -> None:
-        self._held[:, :, target, :tokens] = self._held[:, :, source, :tokens]
-
-
 def _passes(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
     """Ranges of rows to read in one pass each; `lengths` fall."""
     count = sum(length > 0 for length in lengths)
@@ -336,22 +281,3 @@ def _passes(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
             begin, waste = at, 0
     if begin < count:
         yield begin, count
-
-
-def _shape(decoder: nn.Module) -> tuple[int, int, int, torch.dtype, torch.device]:
-    """Layers, heads, head size, type and device of a decoder's keys and values, seen on one token.
-
-    Raises:
-        ModelError: its layers do not all keep keys and values of one shape.
-    """
-    device = next(decoder.parameters()).device
-    seen = DynamicCache()
-    decoder(input_ids=torch.zeros(1, 1, dtype=torch.long, device=device), past_key_values=seen, use_cache=True)
-    layers: list[Any] = seen.layers
-    shapes = {tuple(part.shape) for layer in layers for part in (layer.keys, layer.values)}
-    if len(shapes) != 1:
-        raise ModelError(
-            "this model's layers do not all keep keys and values of one shape: serve it and use an endpoint"
-        )
-    keys = layers[0].keys
-    return len(layers), keys.shape[1], keys.shape[3], keys.dtype, device

@@ -16,8 +16,10 @@ Not covered: attention that slides (the context is then what one window holds), 
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers.utils import logging
 from transformers.utils.import_utils import is_peft_available
 
 from duologue.conversation import Message
@@ -82,6 +85,7 @@ class LocalModel:
         self._batch = Batch(
             base.get_decoder(),
             _Predictor(base),
+            mask=_mask(base, name),
             context=self.context,
             ends=self._ends,
             capacity=rows,
@@ -305,14 +309,26 @@ def _unwrapped(model: nn.Module) -> PreTrainedModel:
 
 def _context(base: PreTrainedModel, name: str) -> int:
     """Positions the model has; with attention that slides, those that one window holds."""
-    config = base.config.get_text_config().to_dict()
-    kinds = set(config.get("layer_types") or ()) - {"full_attention", "sliding_attention"}
+    # Configurations have other names for some of these, which only their attributes know.
+    config = base.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
     if kinds:
         raise ModelError(f"{name} has layers of {', '.join(sorted(kinds))}: serve it and use an endpoint")
-    limits = [config.get("max_position_embeddings"), config.get("sliding_window")]
+    limits = [getattr(config, key, None) for key in ("max_position_embeddings", "sliding_window")]
     if not any(limits):
         raise ModelError(f"{name} does not say how long its context is: set max_position_embeddings in its config.json")
     return min(limit for limit in limits if limit)
+
+
+def _mask(base: PreTrainedModel, name: str) -> Callable[[Tensor], Tensor]:
+    """How the model's attention is told what is visible: a truth value a key, or a number added to its score."""
+    kind, dtype = base.config.get_text_config()._attn_implementation, base.dtype
+    if kind == "sdpa":
+        return lambda visible: visible
+    if kind == "eager":
+        lowest = torch.finfo(dtype).min
+        return lambda visible: torch.zeros_like(visible, dtype=dtype).masked_fill_(~visible, lowest)
+    raise ModelError(f'{name} was loaded with attn_implementation="{kind}": load it with "sdpa" or "eager"')
 
 
 def _ends(base: PreTrainedModel, tokenizer: Any) -> frozenset[int]:
@@ -340,9 +356,23 @@ def _load_model(place: str | Path, dtype: str | torch.dtype | None) -> PreTraine
     if Path(place).is_dir() and not (Path(place) / "config.json").is_file():
         raise ModelError(f"{place} is not a model: it has no config.json")
     try:
-        return AutoModelForCausalLM.from_pretrained(place, dtype=dtype or "auto")
+        with _quiet():
+            return AutoModelForCausalLM.from_pretrained(place, dtype=dtype or "auto")
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"the model {place} could not be loaded: {_first_line(error)}") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """transformers' progress bars only where somebody watches."""
+    shown = logging.is_progress_bar_enabled()
+    if shown and not sys.stderr.isatty():
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _first_line(error: Exception) -> str:

@@ -1,0 +1,197 @@
+"""Supervised training: what is learned of a conversation, and that a killed training goes on as if it had not been."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, strategies as st
+from transformers import LlamaForCausalLM
+
+from duologue.conversation import Message
+from duologue.errors import DataError, ModelError
+from duologue.training.schedule import schedule
+from duologue.training.scratch import build_model, build_tokenizer
+from duologue.training.settings import ScratchSettings, SftSettings
+from duologue.training.sft import (
+    IGNORED,
+    Example,
+    Row,
+    StepReport,
+    batches,
+    tokenised,
+    train_sft,
+)
+
+TOKENIZER = build_tokenizer(["i need milk . which city ? boston order : to"])
+SETTINGS = SftSettings(batch=4, epochs=2, learning_rate=3e-3, warmup=2, save_steps=3)
+MESSAGES = (
+    Message("user", "i need milk ."),
+    Message("assistant", "which city ?"),
+    Message("user", "boston ."),
+    Message("assistant", "order : milk to boston ."),
+)
+
+
+def model() -> LlamaForCausalLM:
+    settings = ScratchSettings(hidden=32, intermediate=64, layers=2, heads=2, head_dim=16, context=64)
+    return build_model(settings, TOKENIZER, seed=0)
+
+
+def examples(count: int = 20) -> list[Example]:
+    cities = [Message("user", "boston . " * (1 + index % 3)) for index in range(count)]
+    return [Example((MESSAGES[0], MESSAGES[1], city, MESSAGES[3])) for city in cities]
+
+
+def learned(row: Row | None) -> str:
+    assert row is not None
+    return TOKENIZER.decode([label for label in row.labels if label != IGNORED])
+
+
+def test_all_replies_are_learned_and_nothing_that_the_user_says() -> None:
+    (row,) = tokenised(TOKENIZER, [Example(MESSAGES, system="order")])
+
+    assert learned(row) == " which city ?<|end|> order : milk to boston .<|end|>"
+
+
+def test_of_the_last_reply_alone_only_that_one_is_learned() -> None:
+    (row,) = tokenised(TOKENIZER, [Example(MESSAGES, trained="last")])
+
+    assert learned(row) == " order : milk to boston .<|end|>"
+
+
+def test_both_ways_read_the_same_ids() -> None:
+    whole, last = tokenised(TOKENIZER, [Example(MESSAGES), Example(MESSAGES, trained="last")])
+
+    assert whole is not None and last is not None
+    assert whole.input_ids == last.input_ids
+
+
+def test_a_reply_that_does_not_tokenise_back_is_left_out() -> None:
+    sampled = (*TOKENIZER.encode(" order :"), TOKENIZER.eos_token_id)
+    matching = Example((MESSAGES[0], Message("assistant", "order :")), "last", ids=sampled)
+    otherwise = Example((MESSAGES[0], Message("assistant", "order :")), "last", ids=(sampled[0], *sampled))
+    hidden = Example((MESSAGES[0], Message("assistant", "order <|end|> :")), "last")
+
+    rows = list(tokenised(TOKENIZER, [matching, otherwise, hidden]))
+
+    assert [row is None for row in rows] == [False, True, True]
+
+
+def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
+    endless = Example((Message("user", "milk " * 100), MESSAGES[1]))
+
+    result = train_sft(model(), TOKENIZER, [*examples(8), endless], SETTINGS, folder=tmp_path, seed=0)
+
+    assert (result.rows, result.left_out, result.steps) == (8, 1, 4)
+
+
+def test_a_template_without_marks_is_explained() -> None:
+    bare = build_tokenizer(["milk"])
+    bare.chat_template = "{% for m in messages %}<|user|> {{ m['content'] }}<|end|>{% endfor %}"
+
+    with pytest.raises(ModelError, match="does not mark the assistant's tokens"):
+        list(tokenised(bare, [Example(MESSAGES)]))
+
+
+def test_a_tokenizer_without_a_template_is_explained() -> None:
+    bare = build_tokenizer(["milk"])
+    bare.chat_template = None
+
+    with pytest.raises(ModelError, match="no chat template"):
+        list(tokenised(bare, [Example(MESSAGES)]))
+
+
+def test_an_example_without_a_reply_is_refused() -> None:
+    with pytest.raises(DataError, match="must end in a reply"):
+        list(tokenised(TOKENIZER, [Example(MESSAGES[:1])]))
+
+
+def test_too_few_examples_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="less than a batch of 4"):
+        train_sft(model(), TOKENIZER, examples(3), SETTINGS, folder=tmp_path, seed=0)
+
+
+@given(st.lists(st.integers(1, 50), max_size=80), st.integers(1, 9), st.integers(1, 3), st.integers(0, 3))
+def test_an_epoch_reads_whole_batches_of_different_rows(lengths: list[int], size: int, epochs: int, seed: int) -> None:
+    order = batches(lengths, size, epochs, seed)
+    per_epoch = len(lengths) // size
+
+    assert len(order) == epochs * per_epoch
+    for epoch in range(epochs):
+        read = [row for batch in order[epoch * per_epoch : (epoch + 1) * per_epoch] for row in batch]
+        assert len(read) == len(set(read)) == per_epoch * size
+
+
+def test_rows_of_like_length_are_read_together() -> None:
+    lengths = [index % 40 for index in range(256)]
+
+    spread = [max(lengths[i] for i in batch) - min(lengths[i] for i in batch) for batch in batches(lengths, 8, 1, 0)]
+
+    assert max(spread) <= 1
+
+
+def test_the_learning_rate_rises_holds_and_falls() -> None:
+    settings = SftSettings(learning_rate=1.0, warmup=10, hold=0.5, floor=0.1)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    rates = schedule(optimizer, settings, 100)
+    seen: list[float] = []
+
+    for _ in range(101):
+        seen.append(rates.get_last_lr()[0])
+        optimizer.step()
+        rates.step()
+
+    assert [seen[step] for step in (0, 9, 50, 75, 100)] == pytest.approx([0.1, 1.0, 1.0, 0.55, 0.1])
+
+
+class Killed(Exception):
+    """Stands for a kill."""
+
+
+def kill_after(steps: int, seen: list[StepReport]):
+    def on_step(report: StepReport) -> None:
+        if report.step > steps:
+            raise Killed
+        seen.append(report)
+
+    return on_step
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_killed_training_goes_on_to_the_same_weights(tmp_path: Path, optimizer: str) -> None:
+    settings = SETTINGS.model_copy(update={"optimizer": optimizer})
+    straight, broken = model(), model()
+    train_sft(straight, TOKENIZER, examples(), settings, folder=tmp_path / "straight", seed=3)
+    with pytest.raises(Killed):
+        train_sft(broken, TOKENIZER, examples(), settings, folder=tmp_path / "x", seed=3, on_step=kill_after(7, []))
+
+    seen: list[StepReport] = []
+    again = model()
+    train_sft(again, TOKENIZER, examples(), settings, folder=tmp_path / "x", seed=3, on_step=seen.append)
+
+    assert [report.step for report in seen] == [7, 8, 9, 10]
+    for name, weight in straight.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[name], weight, rtol=1e-5, atol=1e-6)
+
+
+def test_a_checkpoint_that_was_cut_short_is_passed_over(tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        train_sft(model(), TOKENIZER, examples(), SETTINGS, folder=tmp_path, seed=3, on_step=kill_after(7, []))
+    (tmp_path / "checkpoint-6" / "trainer_state.json").write_text('{"cut')
+
+    seen: list[StepReport] = []
+    train_sft(model(), TOKENIZER, examples(), SETTINGS, folder=tmp_path, seed=3, on_step=seen.append)
+
+    assert seen[0].step == 4
+
+
+def test_training_lowers_the_loss(tmp_path: Path) -> None:
+    seen: list[StepReport] = []
+    settings = SETTINGS.model_copy(update={"epochs": 6})
+
+    train_sft(model(), TOKENIZER, examples(), settings, folder=tmp_path, seed=0, on_step=seen.append)
+
+    assert seen[-1].loss < 0.5 * seen[0].loss
+    assert seen[-1].step == seen[-1].steps == 30
