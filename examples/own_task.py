@@ -28,12 +28,13 @@ TIMES = ("noon", "one", "seven", "eight", "nine")
 
 # %%
 def goals(split: str) -> list[Goal]:
-    every = [
-        Goal(f"table-{size}-{time}-{says}", Request(f"You want a table for {size} at {time}.", facts), (size, time))
-        for size, time, says in product(SIZES, TIMES, ("size", "time"))
-        for facts in [{"size": size, "time": time, "says": says}]
-    ]
-    return [goal for index, goal in enumerate(every) if (index % 5 == 0) == (split == "test")]
+    every = [goal(*combination) for combination in product(SIZES, TIMES, ("size", "time"))]
+    return [each for index, each in enumerate(every) if (index % 5 == 0) == (split == "test")]
+
+
+def goal(size: str, time: str, says: str) -> Goal:
+    request = Request(f"You want a table for {size} at {time}.", {"size": size, "time": time, "says": says})
+    return Goal(f"table-{size}-{time}-{says}", request, reference=(size, time))
 
 
 # %% [markdown]
@@ -63,20 +64,15 @@ class Guest:
             return Utterance("thank you .", Ending.SATISFIED)
         if reaction.leaving:
             return Utterance("never mind .", Ending.LEFT)
-        if "?" in conversation.replies[-1]:
-            return Utterance(f"for {facts['size']} at {facts['time']} .")
-        return Utterance("that is not what i want .")
+        return Utterance(f"for {facts['size']} at {facts['time']} .")
 
     def react(self, conversation: Conversation) -> Reaction:
-        right = [booked(reply) == (self.request.facts["size"], self.request.facts["time"]) for reply in _of(conversation)]
-        questions = sum("?" in reply for reply in conversation.replies)
-        annoyance = len(right) - sum(right) - min(questions, 1)
-        satisfied = right[-1:] == [True]
-        return Reaction(satisfied, annoyance, limit=2.0, leaving=annoyance >= 2 and not satisfied)
-
-
-def _of(conversation: Conversation) -> Sequence[str]:
-    return conversation.replies
+        wanted = (self.request.facts["size"], self.request.facts["time"])
+        bookings = [booked(reply) for reply in conversation.replies]
+        wrong = sum(found not in (None, wanted) for found in bookings)
+        annoyance = 2.0 * wrong + max(bookings.count(None) - 1, 0)
+        satisfied = bookings[-1:] == [wanted]
+        return Reaction(satisfied, annoyance, limit=2.0, leaving=annoyance >= 2.0 and not satisfied)
 
 
 # %% [markdown]
@@ -118,7 +114,16 @@ def guess(messages: Sequence[Message], seed: int) -> str:
     return ask([*messages, Message("user", f"{SIZES[seed % 5]} {TIMES[seed % 5]}")], seed)
 
 
+# %% [markdown]
+# **The task.** `words` is the vocabulary, for a model made from nothing; a task for an ordinary model has no need of it.
+
+
 # %%
+def words() -> frozenset[str]:
+    said = "booked : a table for at , please . thank you never mind how many what time ?"
+    return frozenset([*said.split(), *SIZES, *TIMES])
+
+
 TASK = Task(
     name="tables",
     summary="Book a table for a guest who says for how many, or when, but not both.",
@@ -131,8 +136,7 @@ TASK = Task(
     },
     figures={"success": success},
     scripted={"oracle": ScriptedModel(ask), "guess": ScriptedModel(guess)},
-    words=lambda: frozenset("booked : a table for at , please . thank you never mind that is not what i want".split())
-    | {*SIZES, *TIMES, "how", "many", "time", "?"},
+    words=words,
     turn_limit=6,
     max_tokens=16,
 )
@@ -145,15 +149,15 @@ if __name__ == "__main__":
     import duologue
 
     assistant = duologue.Assistant(TASK.scripted["oracle"])
-    goal = TASK.goals("test")[0]
-    user = TASK.user(goal.request, 0)
+    wanted = TASK.goals("test")[0]
+    user = TASK.user(wanted.request, 0)
     played = asyncio.run(duologue.converse(assistant, user, seed=0))
-    print(goal.request.text)
+    print(wanted.request.text)
     for message in played.messages:
         print(f"{message.role:>9}  {message.content}")
 
     reward = duologue.MultiturnReward(assistant, TASK.user, TASK.metrics, samples=2, window=2)
     opening = duologue.Conversation(played.messages[:1])
     for reply in ("at what time ?", "booked : a table for two at nine ."):
-        score = asyncio.run(reward(goal, opening, reply, seed=0))
+        score = asyncio.run(reward(wanted, opening, reply, seed=0))
         print(f"{score.value:5.2f}  {reply}")

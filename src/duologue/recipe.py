@@ -225,7 +225,7 @@ class Recipe(_Settings):
         if name not in known:
             raise RecipeError(f'evaluate.arms: no arm "{name}"{nearest(name, known)}')
         plain = self.model_dump(mode="json", exclude={"arms"}, exclude_unset=True)
-        return parse(merged(plain, known[name]), f"arms.{name}")
+        return _validated(merged(plain, known[name]), f"arms.{name}")
 
     def tasks(self) -> tuple[Task, ...]:
         """The tasks, with the users the recipe names.
@@ -272,14 +272,20 @@ def parse(table: Table, where: str) -> Recipe:
     Raises:
         RecipeError: naming every key that is wrong.
     """
+    recipe = _validated(table, where)
+    known = {**ARMS, **recipe.arms}
+    for name in recipe.evaluate.arms:
+        if name not in known:
+            raise RecipeError(f'{where}: evaluate.arms: no arm "{name}"{nearest(name, known)}')
+        recipe.arm(name)
+    return recipe
+
+
+def _validated(table: Table, where: str) -> Recipe:
     try:
-        recipe = Recipe.model_validate(table)
+        return Recipe.model_validate(table)
     except ValidationError as error:
         raise RecipeError("\n".join(f"{where}: {line}" for line in _sentences(error))) from error
-    for name in recipe.evaluate.arms:
-        if name not in {**ARMS, **recipe.arms}:
-            raise RecipeError(f'{where}: evaluate.arms: no arm "{name}"{nearest(name, {**ARMS, **recipe.arms})}')
-    return recipe
 
 
 def _sentences(error: ValidationError) -> Iterable[str]:
