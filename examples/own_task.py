@@ -115,7 +115,7 @@ def guess(messages: Sequence[Message], seed: int) -> str:
 
 
 # %% [markdown]
-# **The task.** `words` is the vocabulary, for a model made from nothing; a task for an ordinary model has no need of it.
+# **The task.** `words` is the vocabulary of a model made from nothing; any other model has its own.
 
 
 # %%

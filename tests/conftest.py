@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from small_model import save_small_model
 
 QUIET = {
     "OMP_NUM_THREADS": "1",
@@ -40,3 +43,9 @@ def _refuse_skip(report: Any) -> None:
     if NO_SKIP and report.outcome == "skipped":
         report.outcome = "failed"
         report.longrepr = f"skipped, and DUOLOGUE_NO_SKIP=1: {report.longrepr}"
+
+
+@pytest.fixture(scope="session")
+def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a random model that knows the words of `groceries`."""
+    return save_small_model(tmp_path_factory.mktemp("model") / "small")

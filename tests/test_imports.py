@@ -13,6 +13,7 @@ NEEDS_TORCH = (
     "duologue.models.draws",
     "duologue.models.local",
     "duologue.models.prefixes",
+    "duologue.models.rowcache",
     "duologue.models.template",
     "duologue.training.",
 )

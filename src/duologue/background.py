@@ -27,7 +27,14 @@ class BackgroundLoop:
         self._thread.start()
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Wait for a coroutine's result; an interrupt cancels it first."""
+        """Wait for a coroutine's result; an interrupt cancels it first.
+
+        Raises:
+            RuntimeError: called from a coroutine on this loop, which would wait for itself.
+        """
+        if threading.current_thread() is self._thread:
+            coroutine.close()
+            raise RuntimeError("a coroutine on this loop awaits others, it does not run them")
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result()
@@ -36,7 +43,9 @@ class BackgroundLoop:
             raise
 
     def close(self) -> None:
-        """Cancel what still runs and stop the thread."""
+        """Cancel what still runs and stop the thread; a second call does nothing."""
+        if self._loop.is_closed():
+            return
         asyncio.run_coroutine_threadsafe(_cancel_all(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -56,3 +65,4 @@ async def _cancel_all() -> None:
     for task in others:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)
+    await asyncio.get_running_loop().shutdown_asyncgens()

@@ -41,6 +41,8 @@ Restart = Annotated[bool, typer.Option("--restart", help="Move an earlier run of
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no tables.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 RUNS = Path("runs")
+INTERRUPTED = 130
+"""What typer makes of Ctrl-C."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -53,9 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:
         sys.stderr.write(f"duologue: {error.filename or 'the system'}: {error.strerror or error}\n")
         sys.exit(1)
-    except KeyboardInterrupt:
-        sys.stderr.write("duologue: interrupted; what is done is kept, and the same command goes on\n")
-        sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:
+            sys.stderr.write("duologue: interrupted; what is done is kept, and the same command goes on\n")
+        raise
 
 
 @app.command()
@@ -149,7 +152,7 @@ def reward(
     with _progress(quiet) as watch:
         lines = run_reward(_recipe(recipe, set_, None), input_, output, watch=watch)
     if not quiet:
-        sys.stderr.write(f"{lines} replies scored into {output}\n")
+        sys.stderr.write(f'{lines} lines answered in {output}; a line without a value says why under "error"\n')
 
 
 @app.command()
@@ -237,7 +240,7 @@ def metrics(as_json: Json = False) -> None:
 def _recipe(path: Path, overrides: Sequence[str] | None, name: str | None) -> Recipe:
     from duologue.recipe import load_recipe
 
-    named = [f'name="{name}"'] if name else []
+    named = [f"name={json.dumps(name)}"] if name is not None else []
     return load_recipe(path, [*(overrides or ()), *named])
 
 

@@ -65,6 +65,12 @@ class Conversation:
     """Messages so far and how they ended.
 
     A system prompt is not part of it: it belongs to the assistant, and users never see it.
+
+    >>> asked = Conversation().said("some bread , please .").replied("how many ?")
+    >>> asked.turns
+    (Turn(user='some bread , please .', reply='how many ?'),)
+    >>> asked.said("two .") == asked
+    False
     """
 
     messages: tuple[Message, ...] = ()

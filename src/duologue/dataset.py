@@ -6,15 +6,16 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from duologue.conversation import Conversation, Ending, Goal, Message, parse_messages
-from duologue.errors import DataError
+from duologue.errors import ContextOverflow, DataError
 from duologue.journal import Journal
 from duologue.models.base import Reply
-from duologue.reward import MultiturnReward, Reward
+from duologue.reward import LOST_LIMIT, MultiturnReward, Reward
 from duologue.seeding import derive, generator
-from duologue.simulation import Assistant, reach
+from duologue.simulation import Assistant, reach, truncated
 from duologue.tasks.base import Task
 
 
@@ -47,18 +48,34 @@ async def explore(
 ) -> Group:
     """Play to a turn, draw candidate replies there, and reward each.
 
-    Candidates with the same text are one candidate: it is looked ahead from once.
+    Candidates with the same text are one candidate: it is looked ahead from once. A prefix that leaves no
+    room for a reply is taken back to its last state that did.
+
+    Raises:
+        ContextOverflow: the user's first message alone does not fit.
+        ModelError: the assistant's model could not answer.
     """
     user = task.user(goal.request, seed)
     prefix = await reach(assistant, user, depth=depth, seed=seed)
     if prefix.ending is Ending.FAILED:
         return Group(task.name, goal, seed, prefix, (), ())
-    where = prefix.digest
-    replies = await asyncio.gather(
-        *(assistant.reply(prefix, seed=derive(seed, "candidate", where, i)) for i in range(candidates))
-    )
+    prefix, replies = await _drawn(assistant, prefix, candidates, seed)
     rewards = await reward_each(reward, goal, prefix, replies, seed=seed)
     return Group(task.name, goal, seed, prefix, tuple(replies), rewards)
+
+
+async def _drawn(
+    assistant: Assistant, prefix: Conversation, candidates: int, seed: int
+) -> tuple[Conversation, Sequence[Reply]]:
+    where = prefix.digest
+    draws = (assistant.reply(prefix, seed=derive(seed, "candidate", where, i)) for i in range(candidates))
+    try:
+        return prefix, await asyncio.gather(*draws)
+    except ContextOverflow:
+        replied = [i for i, m in enumerate(prefix.messages) if m.role == "assistant"]
+        if not replied:
+            raise
+        return await _drawn(assistant, truncated(prefix, replied[-1]), candidates, seed)
 
 
 async def reward_each(
@@ -79,6 +96,13 @@ class Candidate:
     values: tuple[float | None, ...]
     """One a look-ahead, None where it was lost; sample s met the same user's luck in every candidate."""
     cut: bool = False
+    ids: tuple[int, ...] | None = None
+    """What it was sampled as, where the model says."""
+
+    @property
+    def counts(self) -> bool:
+        """Whether enough look-aheads counted for a value: see `reward.LOST_LIMIT`."""
+        return sum(value is None for value in self.values) <= LOST_LIMIT * len(self.values)
 
     def mean(self, samples: Iterable[int]) -> float | None:
         """The mean over some of the look-aheads, None where none of them counted."""
@@ -103,13 +127,19 @@ class Row:
             "goal": self.goal,
             "visit": self.visit,
             "prefix": [{"role": m.role, "content": m.content} for m in self.prefix],
-            "candidates": [{"text": c.text, "values": list(c.values), "cut": c.cut} for c in self.candidates],
+            "candidates": [
+                {"text": c.text, "values": list(c.values), "cut": c.cut, "ids": list(c.ids) if c.ids else None}
+                for c in self.candidates
+            ],
         }
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Row:
         """The row that `to_json` wrote."""
-        candidates = tuple(Candidate(c["text"], tuple(c["values"]), c["cut"]) for c in value["candidates"])
+        candidates = tuple(
+            Candidate(c["text"], tuple(c["values"]), c["cut"], tuple(c["ids"]) if c["ids"] else None)
+            for c in value["candidates"]
+        )
         prefix = parse_messages(value["prefix"], f"row of goal {value['goal']}")
         return cls(value["task"], value["goal"], value["visit"], prefix, candidates)
 
@@ -118,7 +148,8 @@ def row_of(group: Group) -> Row:
     """A group's distinct candidates."""
     distinct = {reply.text: (reply, reward) for reply, reward in zip(group.replies, group.rewards, strict=True)}
     candidates = tuple(
-        Candidate(text, reward.values, reply.finish == "length") for text, (reply, reward) in distinct.items()
+        Candidate(text, reward.values, reply.finish == "length", reply.ids)
+        for text, (reply, reward) in distinct.items()
     )
     return Row(group.task, group.goal.id, group.visit, group.prefix.messages, candidates)
 
@@ -169,25 +200,29 @@ async def build(
     """
     todo = [(f"{key}/{visit.goal.id}/{visit.seed}", visit) for visit in planned]
     done = sum(name in journal for name, _ in todo)
-    gate = asyncio.Semaphore(concurrency)
 
     async def one(name: str, visit: Visit) -> None:
-        async with gate:
-            assistant, reward = partners(visit.task)
-            group = await explore(
-                assistant, visit.task, reward, visit.goal, depth=visit.depth, candidates=candidates, seed=visit.seed
-            )
-            journal.append(name, "row", {"failed": group.failed} if group.failed else row_of(group).to_json())
+        assistant, reward = partners(visit.task)
+        group = await explore(
+            assistant, visit.task, reward, visit.goal, depth=visit.depth, candidates=candidates, seed=visit.seed
+        )
+        journal.append(name, "row", {"failed": group.failed} if group.failed else row_of(group).to_json())
 
-    running = [asyncio.ensure_future(one(name, visit)) for name, visit in todo if name not in journal]
+    waiting = (one(name, visit) for name, visit in todo if name not in journal)
+    running: set[asyncio.Task[None]] = set()
     try:
-        for finished in asyncio.as_completed(running):
-            await finished
-            done += 1
-            yield done
+        while running := running | {
+            asyncio.ensure_future(each) for each in islice(waiting, concurrency - len(running))
+        }:
+            finished, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for task in finished:
+                task.result()
+                done += 1
+                yield done
     finally:
         for task in running:
             task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
 
 
 def rows(journal: Journal, planned: Sequence[Visit], key: str) -> list[Row]:
@@ -211,6 +246,8 @@ class Pair:
     rejected: str
     gap: float
     """The difference in reward, measured on look-aheads that took no part in the choice."""
+    chosen_ids: tuple[int, ...] | None = None
+    rejected_ids: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +266,8 @@ def pairs(rows: Sequence[Row], *, min_gap: float, noise: float, per_row: int = 1
     """Preference pairs: chosen on one half of the look-aheads, their gap measured on the other.
 
     Of six equal replies at k = 3, best minus worst exceeds a standard error in 90 % of groups; on look-aheads
-    that took no part in the choice, the gap is unbiased. A pair counts if its gap exceeds `min_gap` and
+    that took no part in the choice, the gap is unbiased. The better reply is a whole one: an end that was cut
+    is not to be learned. A pair counts if its gap exceeds `min_gap` and
     `noise` standard errors of the paired difference (the same sample met the same user's luck), that error
     pooled over the rows.
 
@@ -242,7 +280,7 @@ def pairs(rows: Sequence[Row], *, min_gap: float, noise: float, per_row: int = 1
     for row, (better, worse), _, measured in chosen:
         gap = math.fsum(measured) / len(measured)
         if gap > min_gap and gap > noise * math.sqrt(variance / len(measured)):
-            kept.append(Pair(row.task, row.prefix, better.text, worse.text, gap))
+            kept.append(Pair(row.task, row.prefix, better.text, worse.text, gap, better.ids, worse.ids))
     with_choice = {id(row) for row, *_ in chosen}
     tied = sum(id(row) not in with_choice for row in rows)
     return kept, PairCounts(len(rows), len(kept), tied, len(chosen) - len(kept))
@@ -259,13 +297,14 @@ def _choices(row: Row, per_row: int) -> list[Choice]:
     if samples < 2:
         raise DataError("pairs need two look-aheads a candidate or more: one half chooses, the other measures")
     first, second = range(samples // 2), range(samples // 2, samples)
-    scored = [(mean, c) for c in row.candidates if (mean := c.mean(first)) is not None]
+    scored = [(mean, c) for c in row.candidates if c.counts and (mean := c.mean(first)) is not None]
     scored.sort(key=lambda entry: -entry[0])
+    whole = [(mean, c) for mean, c in scored if not c.cut]
     found: list[Choice] = []
-    for place in range(min(per_row, len(scored) // 2)):
-        (high, better), (low, worse) = scored[place], scored[-1 - place]
+    for place in range(min(per_row, len(scored) // 2, len(whole))):
+        (high, better), (low, worse) = whole[place], scored[-1 - place]
         measured = _differences(better, worse, second)
-        if high > low and measured:
+        if high > low and measured and better.text != worse.text:
             found.append((row, (better, worse), _differences(better, worse, range(samples)), measured))
     return found
 
@@ -292,7 +331,7 @@ def best_replies(rows: Sequence[Row]) -> list[tuple[Row, Message]]:
         scored = [
             (mean, -i, c)
             for i, c in enumerate(row.candidates)
-            if not c.cut and (mean := c.mean(range(len(c.values)))) is not None
+            if c.counts and not c.cut and (mean := c.mean(range(len(c.values)))) is not None
         ]
         if len(scored) > 1 and max(scored)[0] > min(scored)[0]:
             best.append((row, Message("assistant", max(scored)[2].text)))

@@ -46,7 +46,11 @@ class MissingDependency(DuologueError, ImportError):
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """`; did you mean "…"?` with the known word nearest to `word`, else `; known: …`."""
+    """`; did you mean "…"?` with the known word nearest to `word`, else `; known: …`.
+
+    >>> nearest("windows", ["samples", "window"])
+    '; did you mean "window"?'
+    """
     known = sorted(known)
     match = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     if match:

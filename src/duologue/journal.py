@@ -169,12 +169,17 @@ class RunLock:
     The lock is the operating system's and goes with its process, however that ends; the file stays and
     names the process that held it last.
 
+    Args:
+        path: the lock's file.
+        place: the folder it keeps others out of; left out, the one it lies in.
+
     Raises:
         RunError: on entering, where another process holds it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, place: Path | None = None) -> None:
         self.path = path
+        self._place = place or path.parent
         self._descriptor: int | None = None
 
     def __enter__(self) -> RunLock:
@@ -188,7 +193,7 @@ class RunLock:
             holder = os.pread(descriptor, 32, 0).decode().strip() or "unknown"
             os.close(descriptor)
             raise RunError(
-                f"another process is working in {self.path.parent} (process {holder}); "
+                f"another process is working in {self._place} (process {holder}); "
                 "wait until it is done, or stop it and start again"
             ) from error
         os.ftruncate(descriptor, 0)

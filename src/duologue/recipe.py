@@ -6,13 +6,14 @@ recipe with the keys shown changed, and nothing else.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from duologue.conversation import Goal
 from duologue.errors import RecipeError, nearest
@@ -155,7 +156,7 @@ class FamilySettings(_Settings):
 class EvaluateSettings(_Settings):
     """`[evaluate]`."""
 
-    arms: tuple[str, ...] = ("base", "trained")
+    arms: tuple[str, ...] = Field(default=("base", "trained"), min_length=1)
     conversations: int = Field(default=500, gt=0)
     """Conversations an arm, task and kind of users; held-out goals in turn."""
     decoding: tuple[Literal["sampled", "greedy"], ...] = ("sampled", "greedy")
@@ -164,6 +165,12 @@ class EvaluateSettings(_Settings):
     family: FamilySettings = FamilySettings()
     concurrency: int = Field(default=256, gt=0)
     """Conversations played side by side."""
+
+
+def _folder_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ValueError("it names a folder: letters, digits, dots, dashes and underscores, a letter or digit first")
+    return name
 
 
 class RunSettings(_Settings):
@@ -175,10 +182,13 @@ class RunSettings(_Settings):
     """Threads a process computes with."""
 
 
+FolderName = Annotated[str, AfterValidator(_folder_name)]
+
+
 class Recipe(_Settings):
     """Everything that describes a run."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: FolderName
     """The run's folder is `runs/NAME`."""
     seed: int = Field(default=0, ge=0)
     task: tuple[TaskSettings, ...] = ()
@@ -188,7 +198,7 @@ class Recipe(_Settings):
     train: tuple[TrainSettings, ...] = ()
     stop_after: str | None = None
     """The algorithm of the last stage to run; later ones are left out."""
-    arms: dict[str, Table] = {}
+    arms: dict[FolderName, Table] = {}
     """Arms by name, each the keys it changes."""
     evaluate: EvaluateSettings = EvaluateSettings()
     run: RunSettings = RunSettings()
@@ -208,7 +218,7 @@ class Recipe(_Settings):
         Raises:
             RecipeError: `stop_after` names an algorithm that no stage has.
         """
-        if self.stop_after is None:
+        if self.stop_after is None or not self.train:
             return self.train
         algorithms = [stage.algorithm for stage in self.train]
         if self.stop_after not in algorithms:
@@ -223,7 +233,7 @@ class Recipe(_Settings):
         """
         known = {**ARMS, **self.arms}
         if name not in known:
-            raise RecipeError(f'evaluate.arms: no arm "{name}"{nearest(name, known)}')
+            raise RecipeError(f'there is no arm "{name}"{nearest(name, known)}')
         plain = self.model_dump(mode="json", exclude={"arms"}, exclude_unset=True)
         return _validated(merged(plain, known[name]), f"arms.{name}")
 
@@ -270,39 +280,79 @@ def parse(table: Table, where: str) -> Recipe:
     """A recipe from a table.
 
     Raises:
-        RecipeError: naming every key that is wrong.
+        RecipeError: naming every key that is wrong, those of its arms included.
     """
     recipe = _validated(table, where)
     known = {**ARMS, **recipe.arms}
     for name in recipe.evaluate.arms:
         if name not in known:
-            raise RecipeError(f'{where}: evaluate.arms: no arm "{name}"{nearest(name, known)}')
-        recipe.arm(name)
+            raise RecipeError(f'{where}: evaluate.arms: there is no arm "{name}"{nearest(name, known)}')
+    if len(set(recipe.evaluate.arms)) < len(recipe.evaluate.arms):
+        raise RecipeError(f"{where}: evaluate.arms names an arm twice: {', '.join(recipe.evaluate.arms)}")
+    if "train" in recipe.evaluate.users:
+        raise RecipeError(f'{where}: evaluate.users.train: "train" are the users of [user]; take another name')
+    for name in ("trained", *recipe.evaluate.arms, *recipe.arms):
+        _validated_arm(recipe, name, where)
     return recipe
+
+
+def _validated_arm(recipe: Recipe, name: str, where: str) -> None:
+    try:
+        _ = recipe.arm(name).stages
+    except RecipeError as error:
+        raise RecipeError(f"{where}: {error}") from error
 
 
 def _validated(table: Table, where: str) -> Recipe:
     try:
         return Recipe.model_validate(table)
     except ValidationError as error:
-        raise RecipeError("\n".join(f"{where}: {line}" for line in _sentences(error))) from error
+        sentences = dict.fromkeys(_sentences(error))
+        raise RecipeError("\n".join(f"{where}: {sentence}" for sentence in sentences)) from error
+
+
+SHAPES = {
+    "task": 'write [task] with name = "groceries", say',
+    "reward.window": 'a number of turns, or "full"',
+    "reward.metrics": "a metric is a weight, like accuracy = 1.0, or a table, like tokens = { weight = -1.0 }",
+}
+"""What may stand where one of several kinds may, by key or by the table it is in."""
 
 
 def _sentences(error: ValidationError) -> Iterable[str]:
     for found in error.errors():
-        tags = {"sft", "dpo", "grpo", "float", "MetricSettings", "constrained-int", "int"}
-        place = ".".join(str(part) for part in found["loc"] if part not in tags)
+        place = _place(found["loc"])
+        key = next((part for part in reversed(found["loc"]) if isinstance(part, str)), "")
+        context = found.get("ctx", {})
+        shape = SHAPES.get(place) or SHAPES.get(place.rpartition(".")[0])
         if found["type"] == "extra_forbidden":
-            yield f'there is no key "{place}"{nearest(str(found["loc"][-1]), _known_keys(found["loc"]))}'
+            yield f'there is no key "{place}"{nearest(key, _known_keys(found["loc"]))}'
         elif found["type"] == "union_tag_invalid":
-            context = found.get("ctx", {})
-            known = [tag.strip(" '") for tag in str(context.get("expected_tags", "")).split(",")]
-            tag = str(context.get("tag"))
-            yield f'{place}: there is no algorithm "{tag}"{nearest(tag, known)}'
+            yield _unknown(place, "algorithm", context["tag"], context["expected_tags"])
         elif found["type"] == "union_tag_not_found":
             yield f'{place}: say which algorithm, like algorithm = "grpo"'
+        elif found["type"] == "missing":
+            yield f'"{place}" is missing'
+        elif shape:
+            yield f"{place}: {shape}; it is {found['input']!r}"
+        elif found["type"] == "literal_error":
+            yield _unknown(place, key, found["input"], context["expected"])
+        elif found["type"] == "value_error":
+            yield f"{place}: {context['error']}; it is {found['input']!r}"
         else:
             yield f"{place}: {found['msg'][0].lower()}{found['msg'][1:]}; it is {found['input']!r}"
+
+
+def _place(loc: tuple[int | str, ...]) -> str:
+    """The dotted key, without the names of the kinds that were tried there."""
+    tried = {"sft", "dpo", "grpo", "float", "MetricSettings", "constrained-int", "int", "literal['full']"}
+    return ".".join(str(part) for part in loc if part not in tried)
+
+
+def _unknown(place: str, what: str, word: Any, expected: Any) -> str:
+    """A value that is none of those allowed, which pydantic lists in one string."""
+    known = re.findall(r"'([^']*)'", str(expected))
+    return f"{place}: there is no {what} {word!r}{nearest(str(word), known)}"
 
 
 def _known_keys(loc: tuple[int | str, ...]) -> list[str]:

@@ -89,6 +89,15 @@ class MultiturnReward:
         window: turns a look-ahead (w), or "full".
         reacts: whether a scripted user's reaction to the last reply of a cut conversation counts.
         supplies: the token counter and judge for the metrics; left out, the assistant's own counter.
+
+    >>> from duologue.tasks import load_task
+    >>> task = load_task("groceries")
+    >>> goal, conversation = task.goals("test")[0], Conversation().said("i want seven coffee tonight .")
+    >>> reward = MultiturnReward(Assistant(task.scripted["oracle"]), task.user, task.metrics, samples=2)
+    >>> asks = asyncio.run(reward(goal, conversation, "which city and which payment ?", seed=0))
+    >>> chats = asyncio.run(reward(goal, conversation, "great , that is a lovely choice .", seed=0))
+    >>> asks.value > chats.value, asks.counted, asks.failures
+    (True, 2, ())
     """
 
     def __init__(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from duologue.conversation import Conversation, Ending, Message
-from duologue.errors import ContextOverflow, ModelError
+from duologue.errors import ContextOverflow, MissingDependency, ModelError
 from duologue.models.base import ChatModel, Reply, Sampling
 from duologue.seeding import derive, digest
 from duologue.users.base import Reacts, User
@@ -50,8 +50,12 @@ def load_assistant(source: str, *, system: str | None = None, sampling: Sampling
         ModelError: no model there.
         MissingDependency: torch and transformers are not installed.
     """
-    from duologue.models.local import LocalModel
-
+    try:
+        from duologue.models.local import LocalModel
+    except ModuleNotFoundError as error:
+        raise MissingDependency(
+            f"playing a model in this process needs {error.name}: pip install 'duologue[train]'"
+        ) from error
     return Assistant(LocalModel.load(source), system, sampling or Sampling())
 
 
@@ -68,6 +72,15 @@ async def converse(
 
     Returns:
         An ended conversation: SATISFIED or LEFT, WINDOW after `turns`, OVERFLOW or FAILED.
+
+    >>> import asyncio
+    >>> from duologue.tasks import load_task
+    >>> task = load_task("groceries")
+    >>> goal = task.goals("test")[0]
+    >>> oracle = Assistant(task.scripted["oracle"])
+    >>> played = asyncio.run(converse(oracle, task.user(goal.request, 0), seed=0))
+    >>> played.ending
+    <Ending.SATISFIED: 'satisfied'>
     """
     return await _play(
         assistant,

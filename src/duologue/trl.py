@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from duologue.background import BackgroundLoop
@@ -24,13 +25,13 @@ from duologue.conversation import Conversation, Goal, Message, parse_messages
 from duologue.dataset import visits
 from duologue.errors import DataError, MissingDependency, ModelError
 from duologue.metrics.base import Weighted
-from duologue.models.base import Sampling
+from duologue.models.base import Reply, Sampling
 from duologue.reward import MultiturnReward
 from duologue.simulation import Assistant, Window, reach
 from duologue.tasks.base import Task
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from datasets import Dataset  # pyright: ignore[reportMissingTypeStubs]
 
     from duologue.models.local import LocalModel
 
@@ -93,6 +94,7 @@ class TrlReward:
         prompts: Sequence[Any],
         completions: Sequence[Completion],
         *,
+        completion_ids: Sequence[Sequence[int]] | None = None,
         goal: Sequence[str] | None = None,
         visit: Sequence[int] | None = None,
         log_metric: Any = None,
@@ -101,41 +103,45 @@ class TrlReward:
         """The rewards of a batch, in its order.
 
         Raises:
-            DataError: the data set has no `goal` column, or names a goal the task does not have.
+            DataError: the data set has no `goal` column, names a goal the task does not have, or its prompts
+                are no conversations.
             ModelError: the model being trained cannot be found.
         """
         if goal is None:
             raise DataError("the multiturn-aware reward needs a `goal` column with ids of the task's training goals")
-        visits_of = visit if visit is not None else [self._seed] * len(prompts)
+        from duologue.training.stage import evaluating
+
         policy, sampling = self._current(log_metric)
+        seeds = visit if visit is not None else [self._seed] * len(prompts)
+        ids = completion_ids if completion_ids is not None else [()] * len(prompts)
+        ends = _ends(policy)
         work = [
-            (self._goal(goal[i]), _prefix(prompts[i]), _text(completions[i]), visits_of[i]) for i in range(len(prompts))
+            _Candidate(name, *_prefix(prompt), _text(completion), bool(tokens) and tokens[-1] not in ends, seed)
+            for name, prompt, completion, tokens, seed in zip(goal, prompts, completions, ids, seeds, strict=True)
         ]
         self._loop = self._loop or BackgroundLoop()
-        return self._loop.run(self._score_all(policy, sampling, work))
+        with evaluating(policy.model):
+            return self._loop.run(self._score_all(policy, sampling, work))
 
     async def _score_all(
-        self, policy: LocalModel, sampling: Sampling, work: Sequence[tuple[Goal, Conversation, str, int]]
+        self, policy: LocalModel, sampling: Sampling, work: Sequence[_Candidate]
     ) -> list[float | None]:
-        distinct = dict.fromkeys((goal.id, prefix, text, seed) for goal, prefix, text, seed in work)
-        found = await asyncio.gather(*(self._score(policy, sampling, *key) for key in distinct))
+        rewards = {c.system: self._reward(Assistant(policy, c.system, sampling)) for c in work}
+        distinct = dict.fromkeys(work)
+        found = await asyncio.gather(*(self._score(rewards[candidate.system], candidate) for candidate in distinct))
         values = dict(zip(distinct, found, strict=True))
-        return [values[goal.id, prefix, text, seed] for goal, prefix, text, seed in work]
+        return [values[candidate] for candidate in work]
 
-    async def _score(
-        self, policy: LocalModel, sampling: Sampling, goal: str, prefix: Conversation, text: str, seed: int
-    ) -> float | None:
-        system = [m.content for m in prefix.messages if m.role == "system"]
-        shown = Conversation(tuple(m for m in prefix.messages if m.role != "system"))
-        score = MultiturnReward(
-            Assistant(policy, system[0] if system else None, sampling),
-            self._task.user,
-            self._metrics,
-            self._samples,
-            self._window,
-            turn_limit=self._task.turn_limit,
+    async def _score(self, reward: MultiturnReward, candidate: _Candidate) -> float | None:
+        reply = Reply(candidate.text, finish="length" if candidate.cut else "stop")
+        found = await reward(self._goal(candidate.goal), candidate.prefix, reply, seed=candidate.seed)
+        return found.value
+
+    def _reward(self, assistant: Assistant) -> MultiturnReward:
+        task = self._task
+        return MultiturnReward(
+            assistant, task.user, self._metrics, self._samples, self._window, turn_limit=task.turn_limit
         )
-        return (await score(self._goal(goal), shown, text, seed=seed)).value
 
     def _goal(self, name: str) -> Goal:
         if not self._goals:
@@ -148,23 +154,22 @@ class TrlReward:
 
     def _current(self, log_metric: Any) -> tuple[LocalModel, Sampling]:
         """The policy as it stands, its remembered prefixes dropped; and how it samples."""
+        model, tokenizer, sampling = self._model, self._tokenizer, self._sampling
         trainer = _trainer_behind(log_metric)
-        if self._model is None and trainer is None:
+        if trainer is not None:
+            model = model if model is not None else trainer.accelerator.unwrap_model(trainer.model)
+            tokenizer = tokenizer if tokenizer is not None else trainer.processing_class
+            sampling = sampling or Sampling(trainer.temperature, trainer.args.top_p, trainer.max_completion_length)
+        if model is None or tokenizer is None:
             raise ModelError(
                 "the model being trained cannot be found from here: give duologue.trl.reward(…, model=…, tokenizer=…)"
             )
-        model = self._model if self._model is not None else trainer.accelerator.unwrap_model(trainer.model)
         if self._policy is None or self._policy.model is not model:
             from duologue.models.local import LocalModel
 
-            tokenizer = self._tokenizer if self._tokenizer is not None else trainer.processing_class
             self._policy = LocalModel(model, tokenizer)
         self._policy.weights_changed()
-        if self._sampling is not None:
-            return self._policy, self._sampling
-        if trainer is None:
-            return self._policy, Sampling(max_tokens=self._task.max_tokens)
-        return self._policy, Sampling(trainer.temperature, max_tokens=trainer.max_completion_length)
+        return self._policy, sampling or Sampling(max_tokens=self._task.max_tokens)
 
 
 def _trainer_behind(log_metric: Any) -> Any:
@@ -177,11 +182,35 @@ def _trainer_behind(log_metric: Any) -> Any:
     return owner if isinstance(owner, Trainer) else None
 
 
-def _prefix(prompt: Any) -> Conversation:
-    """The conversation that a conversational prompt holds; its system message is the assistant's."""
+@dataclass(frozen=True)
+class _Candidate:
+    """A reply to be scored. Equal ones are one."""
+
+    goal: str
+    system: str | None
+    prefix: Conversation
+    text: str
+    cut: bool
+    seed: int
+
+
+def _ends(policy: LocalModel) -> set[int]:
+    """Ids that end a reply."""
+    model: Any = policy.model
+    named = model.generation_config.eos_token_id
+    return {policy.tokenizer.eos_token_id, *(named if isinstance(named, list) else [named])}
+
+
+def _prefix(prompt: Any) -> tuple[str | None, Conversation]:
+    """The system prompt, and the conversation, that a prompt holds."""
     if isinstance(prompt, str):
-        return Conversation((Message("user", prompt),))
-    return Conversation(parse_messages(prompt, "a prompt"))
+        raise DataError(
+            'the multiturn-aware reward needs prompts that are conversations, like [{"role": "user", "content": …}]: '
+            "make them with duologue.trl.prompts"
+        )
+    messages = parse_messages(prompt, "a prompt")
+    system = next((message.content for message in messages if message.role == "system"), None)
+    return system, Conversation(tuple(message for message in messages if message.role != "system"))
 
 
 def _text(completion: Completion) -> str:
@@ -199,7 +228,7 @@ def prompts(task: Task, count: int, *, assistant: Assistant | None = None, deepe
     Raises:
         DataError: `deepest` without an assistant.
     """
-    from datasets import Dataset
+    from datasets import Dataset  # pyright: ignore[reportMissingTypeStubs]
 
     if deepest and assistant is None:
         raise DataError("prompts deeper than the first user message need an assistant to play them")
@@ -213,7 +242,7 @@ def prompts(task: Task, count: int, *, assistant: Assistant | None = None, deepe
 
     with BackgroundLoop() as loop:
         played = loop.run(play())
-    return Dataset.from_dict(
+    return Dataset.from_dict(  # pyright: ignore[reportUnknownMemberType]
         {
             "prompt": [[{"role": m.role, "content": m.content} for m in c.messages] for c in played],
             "goal": [visit.goal.id for visit in planned],

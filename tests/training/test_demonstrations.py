@@ -26,6 +26,20 @@ def test_a_demonstration_depends_on_the_seed_and_its_number_alone() -> None:
     assert demonstrate(GROCERIES, 5, seed=1) != demonstrate(GROCERIES, 5, seed=2)
 
 
+def test_of_demonstrations_that_succeed_within_some_turns_there_are_as_many_as_asked_for() -> None:
+    shown = demonstrate(GROCERIES, 40, seed=0, within=1)
+
+    assert [len(example.messages) for example in shown] == [2] * 40
+    assert all("order :" in example.messages[-1].content for example in shown)
+
+
+def test_where_hardly_any_demonstration_succeeds_the_search_ends() -> None:
+    hopeless = replace(GROCERIES, demonstrations=(Demonstration("always-ask", 1.0, "proactive"),))
+
+    with pytest.raises(DataError, match="hardly a demonstration"):
+        demonstrate(hopeless, 4, seed=0, within=1)
+
+
 def test_the_mixture_is_the_tasks_and_each_part_stands_under_its_prompt() -> None:
     halves = (Demonstration("guess", 1.0), Demonstration("always-ask", 1.0, "proactive"))
     task = replace(GROCERIES, demonstrations=halves)

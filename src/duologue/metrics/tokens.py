@@ -25,6 +25,13 @@ def tokens(
         since: "branch" counts what came after the history that candidates share; on long histories the
             whole conversation's penalty saturates and is the same for every candidate. A whole
             conversation has no shared history, so both readings agree on it.
+
+    >>> import asyncio
+    >>> from duologue.conversation import Request
+    >>> metric = tokens(counter=lambda text: len(text.split()), rate=0.01)
+    >>> conversation = Conversation().said("some bread , please .").replied("how many ?")
+    >>> asyncio.run(metric(conversation, Goal("bread", Request("you want bread"))))
+    Score(value=0.08, why=None)
     """
     if since not in ("branch", "start") or of not in ("both", "assistant"):
         raise ValueError('`of` is "both" or "assistant", and `since` is "branch" or "start"')

@@ -32,7 +32,7 @@ def converse_with_person(source: str, task_name: str | None, arm: str, seed: int
     if task and goal:
         sys.stdout.write(card(task, goal))
     sys.stdout.write(f"(say {LEAVE} or press Ctrl-D to leave)\n\n")
-    conversation = asyncio.run(_talk(Assistant(model, None, sampling), seed))
+    conversation = _talk(Assistant(model, None, sampling), seed)
     if task and goal and conversation.replies:
         sys.stdout.write(closing(task, goal, conversation))
 
@@ -45,11 +45,21 @@ def model_of(source: str, arm: str) -> str:
     """
     models = Path(source) / "models"
     if not models.is_dir():
+        _refuse_lost_run(Path(source))
         return source
     arms = sorted(path.name for path in models.iterdir() if path.is_dir())
     if arm not in arms:
         raise RunError(f'{source} has no trained arm "{arm}"{nearest(arm, arms)}')
     return str(models / arm)
+
+
+def _refuse_lost_run(source: Path) -> None:
+    """A path in a folder that is there was meant as one, not as a model's id on the hub."""
+    if not source.exists() and source.parent != Path() and source.parent.is_dir():
+        beside = [str(path) for path in source.parent.iterdir() if path.is_dir()]
+        raise RunError(f"there is no run or model {source}{nearest(str(source), beside)}")
+    if (source / "journal.jsonl").exists():
+        raise RunError(f"{source} has no trained model yet: give `duologue train` time, or chat with a model's folder")
 
 
 def card(task: Task, goal: Goal) -> str:
@@ -59,17 +69,20 @@ def card(task: Task, goal: Goal) -> str:
     return f"Your goal: {goal.request.text}\n{known}\n"
 
 
-async def _talk(assistant: Assistant, seed: int) -> Conversation:
+def _talk(assistant: Assistant, seed: int) -> Conversation:
     conversation = Conversation()
-    while (line := _ask()) is not None:
-        conversation = conversation.said(line)
-        try:
-            reply = await assistant.reply(conversation, seed=derive(seed, "chat", len(conversation.messages)))
-        except ModelError as error:
-            sys.stdout.write(f"  ({error})\n")
-            break
-        conversation = conversation.replied(reply.text)
-        sys.stdout.write(f"model  {reply.text}\n")
+    # The loop runs while the model replies, not while the person thinks: it would keep Ctrl-C from them.
+    with asyncio.Runner() as runner:
+        while (line := _ask()) is not None:
+            conversation = conversation.said(line)
+            draw = derive(seed, "chat", len(conversation.messages))
+            try:
+                reply = runner.run(assistant.reply(conversation, seed=draw))
+            except ModelError as error:
+                sys.stdout.write(f"  ({error})\n")
+                break
+            conversation = conversation.replied(reply.text)
+            sys.stdout.write(f"model  {reply.text}\n")
     return conversation
 
 
@@ -78,7 +91,7 @@ def _ask() -> str | None:
     while True:
         try:
             line = input("you    ").strip()
-        except EOFError:
+        except (EOFError, KeyboardInterrupt):
             sys.stdout.write("\n")
             return None
         if line == LEAVE:

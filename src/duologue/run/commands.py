@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from duologue.background import BackgroundLoop
 from duologue.conversation import Conversation
 from duologue.errors import RunError
-from duologue.evaluation import Family, summarise
+from duologue.evaluation import Family, summarise, visits
 from duologue.journal import Journal, RunLock, write_atomically
 from duologue.recipe import Recipe
+from duologue.run.check import check
 from duologue.run.folder import RunFolder
 from duologue.run.jobs import arm_wiring, evaluation_prefix, kinds_of_users, perform
 from duologue.run.workers import Job, run_jobs
@@ -37,6 +40,7 @@ def train(recipe: Recipe, folder: Path, *, restart: bool = False, watch: Watch) 
         DuologueError: whatever an arm's work raised.
     """
     run = RunFolder(folder)
+    check(recipe, recipe.evaluate.arms)
     with _opened(run, recipe, restart=restart):
         training = [Job("train", arm, _plain(recipe), str(folder)) for arm in _trained_arms(recipe)]
         return _work(run, recipe, training, watch)
@@ -49,6 +53,7 @@ def evaluate(recipe: Recipe, folder: Path, *, restart: bool = False, watch: Watc
         RunError: an arm is to be trained first.
     """
     run = RunFolder(folder)
+    check(recipe, recipe.evaluate.arms)
     untrained = [arm for arm in _trained_arms(recipe) if restart or not run.model(arm).exists()]
     if untrained:
         raise RunError(
@@ -78,7 +83,7 @@ class _opened:
     def __enter__(self) -> None:
         path = self._run.path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = RunLock(path.with_name(f".{path.name}.lock"))
+        self._lock = RunLock(path.with_name(f".{path.name}.lock"), path)
         self._lock.__enter__()
         try:
             self._run.begin(self._recipe, restart=self._restart)
@@ -101,7 +106,9 @@ def _trained_arms(recipe: Recipe) -> list[str]:
 def _processes(recipe: Recipe) -> int:
     if recipe.run.processes:
         return recipe.run.processes
-    return 1 if Path("/proc/driver/nvidia/version").exists() else os.cpu_count() or 1
+    if Path("/proc/driver/nvidia/version").exists():
+        return 1
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def _summary(run: RunFolder, recipe: Recipe) -> dict[str, Any]:
@@ -114,15 +121,19 @@ def _summary(run: RunFolder, recipe: Recipe) -> dict[str, Any]:
 
 def _conversations(run: RunFolder, recipe: Recipe) -> Iterator[dict[str, Any]]:
     """The conversations of this evaluation; the journal may hold others, of earlier settings."""
-    wanted = tuple(
-        evaluation_prefix(recipe, arm, task.name, users)
-        for arm in recipe.evaluate.arms
-        for task in recipe.tasks()
-        for users in kinds_of_users(recipe)
-    )
+    wanted = set(_wanted(recipe))
     for entry in Journal(run.journal).read("conversation"):
-        if entry.key.startswith(wanted):
+        if entry.key in wanted:
             yield entry.value
+
+
+def _wanted(recipe: Recipe) -> Iterator[str]:
+    """The journal keys of this evaluation."""
+    for task, users, arm in product(recipe.tasks(), kinds_of_users(recipe), recipe.evaluate.arms):
+        prefix = evaluation_prefix(recipe, arm, task.name, users)
+        planned = list(visits(task.goals("test"), recipe.evaluate.conversations))
+        for decoding, (goal, visit) in product(recipe.evaluate.decoding, planned):
+            yield f"{prefix}{decoding}/{goal.id}/{visit}"
 
 
 def report(folder: Path) -> Path:
@@ -139,7 +150,12 @@ def report(folder: Path) -> Path:
 
 
 def simulate(recipe: Recipe, arm: str, folder: Path, *, count: int, split: str) -> Iterator[dict[str, Any]]:
-    """Play conversations of one arm, and give each when it is whole, in the goals' order."""
+    """Play conversations of one arm, and give each when it is whole, in the goals' order.
+
+    Raises:
+        RunError: the arm is to be trained first.
+    """
+    check(recipe, [arm])
     wiring = arm_wiring(recipe, arm, RunFolder(folder))
     for task in wiring.tasks:
         assistant, scorer = wiring.assistant(task), wiring.scorer(task)

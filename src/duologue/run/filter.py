@@ -4,28 +4,35 @@ In:  {"id", "goal": {"request", "reference", "facts"?}, "messages": [{"role", "c
 Out: {"id", "value", "stderr", "samples", "parts": {metric: mean}, "usage": {"prompt", "completion"}}, and
      "error" with a sentence where there is no value.
 
-Lines come out in their order. The output is written beside its final name and gets that name when it is
-whole; a call that was cut short goes on after the last whole line.
+A line that cannot be read, or scored, is answered with a sentence. Lines come out in their order. The
+output is written beside its final name and gets that name when it is whole; the same call, cut short, goes
+on after the last whole line. Replies to one goal meet the same user and the same luck: a goal is what its
+`id` says, or else its content.
 """
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import hashlib
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import orjson
 
 from duologue.background import BackgroundLoop
 from duologue.conversation import Conversation, Goal, Request, parse_messages
-from duologue.errors import DataError, DuologueError, RecipeError
+from duologue.errors import DataError, DuologueError, RecipeError, RunError
 from duologue.models.meter import Metered
 from duologue.recipe import Recipe, Table
+from duologue.run.folder import fingerprint
 from duologue.run.wiring import Wiring, wire
-from duologue.seeding import derive
+from duologue.seeding import derive, digest
 from duologue.tasks import Task
 
 AHEAD = 64
@@ -39,26 +46,28 @@ def score_file(recipe: Recipe, source: Path, target: Path, *, watch: Callable[[i
         The number of lines.
 
     Raises:
-        DataError: no such file, or `target` is there already.
-        RecipeError: the recipe does not say who the users are.
+        DataError: no such file, or `target` is there already, or nowhere to put it.
+        RecipeError: the recipe does not say who the users are, or names what is not there.
+        RunError: another process writes there, or the disk is full.
     """
     if not source.is_file():
         raise DataError(f"there is no input {source}: give JSON lines, one reply each")
+    if not target.parent.is_dir():
+        raise DataError(f"there is no folder {target.parent} for the output: make it first")
     if target.exists():
         raise DataError(f"{target} is there already: move it away, or give another --output")
-    part = target.with_name(f"{target.name}.part")
-    total = sum(1 for _ in _lines(source))
-    done = _whole_lines(part)
     wiring, task = _wired(recipe)
-    with BackgroundLoop() as loop, part.open("ab") as out:
+    total = sum(1 for _ in _lines(source))
+    part = target.with_name(f"{target.name}.{_fingerprint(recipe, source)}.part")
+    with _alone(part, target) as out, BackgroundLoop() as loop:
+        done = _whole_lines(out)
         scored = _Scored(wiring, task, recipe.seed)
         answers = scored.all(_lines(source, skip=done))
         while (answer := loop.run(_next(answers))) is not None:
-            out.write(orjson.dumps(answer) + b"\n")
-            out.flush()
+            _write_line(out, orjson.dumps(answer) + b"\n", target)
             done += 1
             watch(done, total)
-    part.rename(target)
+        part.rename(target)
     return total
 
 
@@ -66,7 +75,27 @@ def _wired(recipe: Recipe) -> tuple[Wiring, Task]:
     if len(recipe.task) != 1:
         raise RecipeError("a recipe for `duologue reward` names one [task]: its scripted users and metrics")
     wiring = wire(recipe)
-    return wiring, wiring.tasks[0]
+    (task,) = wiring.tasks
+    wiring.reward(task)
+    return wiring, task
+
+
+def _fingerprint(recipe: Recipe, source: Path) -> str:
+    """What the answers depend on: the answers to something else are not gone on from."""
+    settings = recipe.model_dump(mode="json", include={"seed", "task", "assistant", "user", "reward"})
+    with source.open("rb") as content:
+        return fingerprint({**settings, "input": hashlib.file_digest(content, "blake2b").hexdigest()})
+
+
+@contextmanager
+def _alone(part: Path, target: Path) -> Generator[BinaryIO]:
+    """The unfinished output, this process's alone."""
+    with part.open("a+b") as out:
+        try:
+            fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunError(f"another process is writing {target}: wait until it is done") from error
+        yield out
 
 
 async def _next(answers: AsyncIterator[Table]) -> Table | None:
@@ -74,22 +103,31 @@ async def _next(answers: AsyncIterator[Table]) -> Table | None:
 
 
 def _lines(source: Path, skip: int = 0) -> Iterator[tuple[int, bytes]]:
-    """(number, line) of the lines that are not blank, after the first `skip` of them."""
+    """(number, line) of the lines after the first `skip`."""
     with source.open("rb") as lines:
-        whole = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
-        for index, entry in enumerate(whole):
-            if index >= skip:
-                yield entry
+        yield from islice(enumerate(lines, 1), skip, None)
 
 
-def _whole_lines(part: Path) -> int:
+def _whole_lines(out: BinaryIO) -> int:
     """How many lines an earlier call wrote; a cut last line is dropped."""
-    if not part.exists():
-        return 0
-    content = part.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    part.write_bytes(whole)
-    return whole.count(b"\n")
+    out.seek(0)
+    count = size = 0
+    for line in out:
+        if line.endswith(b"\n"):
+            count, size = count + 1, size + len(line)
+    out.truncate(size)
+    return count
+
+
+def _write_line(out: BinaryIO, line: bytes, target: Path) -> None:
+    try:
+        out.write(line)
+        out.flush()
+    except OSError as error:
+        raise RunError(
+            f"{target} could not be written: {error.strerror}; put that right and give the same command again, "
+            "it goes on from what is written"
+        ) from error
 
 
 class _Scored:
@@ -109,16 +147,16 @@ class _Scored:
 
     async def one(self, number: int, line: bytes) -> Table:
         """The answer to one line; what is wrong with it is said in its answer."""
-        name: Any = None
+        row: Table = {}
         try:
-            row = _row(line, number)
-            name = row["id"]
+            row = _object(line, number)
+            _check_row(row, number)
             return await self._score(row, number)
         except DuologueError as error:
-            return _answer(name, error=str(error))
+            return _answer(row.get("id"), error=str(error))
 
     async def _score(self, row: Table, number: int) -> Table:
-        goal = _goal(row["goal"], str(row["id"]), number)
+        goal = _goal(row["goal"], number)
         messages = parse_messages(row["messages"], f"line {number}")
         system = [m.content for m in messages if m.role == "system"]
         prefix = Conversation(tuple(m for m in messages if m.role != "system"))
@@ -127,7 +165,15 @@ class _Scored:
         speaking = replace(assistant, model=meter, system=system[0] if system else assistant.system)
         reward = self._wiring.reward(self._task, speaking)
         seed = derive(self._seed, "reward", goal.id)
-        found = await reward(goal, prefix, row["reply"], seed=seed)
+        try:
+            found = await reward(goal, prefix, row["reply"], seed=seed)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            if isinstance(error, DuologueError):
+                raise
+            raise DataError(
+                f'line {number}: the goal is not one of task "{self._task.name}" ({error!r}): its facts and its '
+                "reference must have the shape of the task's own goals"
+            ) from error
         why = "; ".join(sorted(set(found.failures))) if found.value is None else None
         usage = {"prompt": meter.usage.prompt, "completion": meter.usage.completion}
         return _answer(row["id"], found.value, found.stderr, found.counted, dict(found.parts), usage, why)
@@ -147,22 +193,29 @@ def _answer(
     return {**answer, "error": error or "unknown"} if value is None else answer
 
 
-def _row(line: bytes, number: int) -> Table:
+def _object(line: bytes, number: int) -> Table:
+    if not line.strip():
+        raise DataError(f"line {number} is empty")
     try:
         row: Any = orjson.loads(line)
     except orjson.JSONDecodeError as error:
         raise DataError(f"line {number} is not JSON: {error}") from error
     if not isinstance(row, dict):
         raise DataError(f"line {number} must be an object with id, goal, messages and reply")
-    table = cast(Table, row)
+    return cast(Table, row)
+
+
+def _check_row(table: Table, number: int) -> None:
     kinds: dict[str, tuple[type, ...]] = {"id": (str, int), "goal": (dict,), "messages": (list,), "reply": (str,)}
     for key, kind in kinds.items():
         if not isinstance(table.get(key), kind):
-            raise DataError(f'line {number}: "{key}" is missing, or not {" or ".join(k.__name__ for k in kind)}')
-    return table
+            raise DataError(f'line {number}: "{key}" is missing, or not {" or ".join(KINDS[k] for k in kind)}')
 
 
-def _goal(table: Table, name: str, number: int) -> Goal:
+KINDS: dict[type, str] = {str: "a text", int: "a number", dict: "an object", list: "a list"}
+
+
+def _goal(table: Table, number: int) -> Goal:
     request = table.get("request")
     if isinstance(request, dict):
         given = cast(Table, request)
@@ -171,4 +224,7 @@ def _goal(table: Table, name: str, number: int) -> Goal:
         text, facts = request, table.get("facts", {})
     if not isinstance(text, str) or not text.strip():
         raise DataError(f"line {number}: the goal has no request: say what the user wants")
-    return Goal(str(table.get("id", name)), Request(text, facts), table.get("reference"))
+    if not isinstance(facts, dict):
+        raise DataError(f"line {number}: the goal's facts must be an object; they are {facts!r}")
+    content = digest([orjson.dumps(table, option=orjson.OPT_SORT_KEYS).decode()])
+    return Goal(str(table.get("id", content)), Request(text, cast(Table, facts)), table.get("reference"))

@@ -86,9 +86,16 @@ class RunFolder:
                 path = self.stage(arm, stage) / "settings.json"
                 if path.exists():
                     yield from ((f"{arm}/{stage}", change) for change in changes(_read(path), settings))
+            if self.model(arm).exists():
+                yield from self._added(recipe.arm(arm), arm)
             found = {path.parent.name for path in self.path.glob(f"stages/{arm}/*/settings.json")}
             for stage in sorted(found - set(stage_settings(recipe.arm(arm)))):
                 yield f"{arm}/{stage}", f"the recipe has no stage {stage} any more"
+
+    def _added(self, recipe: Recipe, arm: str) -> Iterator[tuple[str, str]]:
+        for stage in stage_settings(recipe):
+            if not (self.stage(arm, stage) / "settings.json").exists():
+                yield f"{arm}/{stage}", f"the recipe has a stage {stage} that the finished model was not trained with"
 
     def record_stage(self, arm: str, stage: str, settings: Table) -> Path:
         """The stage's folder, its settings written down."""
@@ -136,9 +143,12 @@ def changes(old: Any, new: Any, place: str = "") -> Iterator[str]:
 
 def _read(path: Path) -> Table:
     try:
-        return cast(Table, json.loads(path.read_text()))
+        settings: Any = json.loads(path.read_text())
+        if not isinstance(settings, dict):
+            raise ValueError(f"a {type(settings).__name__} where settings should be")
     except ValueError as error:
         raise RunError(f"{path} is damaged: {error}. Give --restart, which moves the old folder aside") from error
+    return cast(Table, settings)
 
 
 def _resolved(recipe: Recipe) -> str:

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from duologue.background import BackgroundLoop
+from duologue.errors import RunError
 from duologue.evaluation import Arm, Decoding, evaluate
 from duologue.journal import Journal
 from duologue.recipe import Recipe, Table, UserSettings, parse
 from duologue.run.folder import RunFolder, fingerprint, stage_settings
-from duologue.run.wiring import Wiring, is_scripted, load_local, wire
+from duologue.run.wiring import NEW, Wiring, is_scripted, load_local, quieten_transformers, wire
 from duologue.run.workers import Job, Progress
 from duologue.seeding import derive
 from duologue.tasks import Task
@@ -23,8 +24,6 @@ from duologue.training.settings import DpoSettings, GrpoSettings, SftSettings, T
 if TYPE_CHECKING:
     from duologue.models.local import LocalModel
     from duologue.training.stage import Stage
-
-NEW = "new"
 
 
 def perform(job: Job, progress: Progress) -> None:
@@ -111,6 +110,7 @@ def _train_sft(settings: SftSettings, stage: Stage) -> None:
 
 
 def _from_nothing(arm: Recipe) -> LocalModel:
+    quieten_transformers()
     from duologue.training.scratch import new_model
 
     return new_model(arm.tasks(), arm.assistant.architecture, seed=arm.seed)
@@ -132,8 +132,14 @@ def _cached(source: str) -> LocalModel:
 
 
 def arm_wiring(recipe: Recipe, name: str, folder: RunFolder) -> Wiring:
-    """An arm as it is after its training; tokens are counted as the recipe's own assistant counts them."""
+    """An arm as it is after its training; tokens are counted as the recipe's own assistant counts them.
+
+    Raises:
+        RunError: it was not trained yet.
+    """
     arm = recipe.arm(name)
+    if arm.stages and not folder.model(name).exists():
+        raise RunError(f'arm "{name}" is not trained yet in {folder.path}: train first, with `duologue train`')
     own = recipe.assistant.model
     counter = None if is_scripted(own) or own == NEW else _cached(own).count_tokens
     if arm.stages:
@@ -154,6 +160,7 @@ def evaluation_prefix(recipe: Recipe, name: str, task: str, users: str) -> str:
         "stages": stage_settings(arm),
         "seed": arm.seed,
         "assistant": arm.assistant.model_dump(mode="json"),
+        "counter": recipe.assistant.model,
         "users": kinds_of_users(recipe)[users].model_dump(mode="json"),
         "reward": recipe.reward.model_dump(mode="json", include={"metrics"}),
     }

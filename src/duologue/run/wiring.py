@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from duologue.errors import MissingDependency, RecipeError, nearest
 from duologue.metrics.base import Counter, Supplies
 from duologue.models.base import ChatModel, count_bytes
+from duologue.models.scripted import ScriptedModel
 from duologue.recipe import Recipe
 from duologue.reward import MultiturnReward, Scorer
 from duologue.simulation import Assistant
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from duologue.models.local import LocalModel
 
 SCRIPTED = "scripted:"
+NEW = "new"
+"""The model of an assistant that starts from nothing."""
 
 
 def is_scripted(source: str) -> bool:
@@ -33,17 +36,41 @@ def load_local(source: str | Path) -> LocalModel:
         ModelError: no model there.
         MissingDependency: torch and transformers are not installed.
     """
-    try:
-        from transformers.utils import logging
+    quieten_transformers()
+    from duologue.models.local import LocalModel
 
-        from duologue.models.local import LocalModel
+    return LocalModel.load(source)
+
+
+def quieten_transformers() -> None:
+    """Keep its bars and warnings out of our own progress.
+
+    Raises:
+        MissingDependency: torch and transformers are not installed.
+    """
+    try:
+        import torch  # noqa: F401  # pyright: ignore[reportUnusedImport]
+        from transformers.utils import logging
     except ModuleNotFoundError as error:
         raise MissingDependency(
             f"playing a model in this process needs {error.name}: pip install 'duologue[train]'"
         ) from error
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-    return LocalModel.load(source)
+
+
+def script(task: Task, source: str) -> ScriptedModel | None:
+    """A task's own script, where `source` names one; None where it names a model.
+
+    Raises:
+        RecipeError: the task has no such script.
+    """
+    if not is_scripted(source):
+        return None
+    name = source.removeprefix(SCRIPTED)
+    if name not in task.scripted:
+        raise RecipeError(f'task "{task.name}" has no scripted assistant "{name}"{nearest(name, task.scripted)}')
+    return task.scripted[name]
 
 
 @dataclass(frozen=True)
@@ -66,12 +93,9 @@ class Wiring:
         return Assistant(self._model(task), settings.system_prompt(task), settings.sampling(task))
 
     def _model(self, task: Task) -> ChatModel:
-        if self.model is not None:
-            return self.model
-        name = self.recipe.assistant.model.removeprefix(SCRIPTED)
-        if name not in task.scripted:
-            raise RecipeError(f'task "{task.name}" has no scripted assistant "{name}"{nearest(name, task.scripted)}')
-        return task.scripted[name]
+        model = self.model or script(task, self.recipe.assistant.model)
+        assert model is not None, "a recipe whose model is not a script has one loaded"
+        return model
 
     @property
     def supplies(self) -> Supplies:

@@ -5,13 +5,17 @@ Single-threaded processes, one an arm, use the cores of a machine better than th
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
+import shutil
 import signal
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any, Literal
 
@@ -101,12 +105,24 @@ class _Worker:
         self.pipe, theirs = context.Pipe()
         self.job: Job | None = None
         self._process = context.Process(target=_work, args=(theirs, perform), daemon=True)
-        self._process.start()
+        self._start()
         theirs.close()
+
+    def _start(self) -> None:
+        """Start the process deaf to interrupts: Ctrl-C reaches all processes of a terminal, and is ours to answer."""
+        resource_tracker.ensure_running()  # else starting it ends the blocking
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self._process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def begin(self, job: Job) -> None:
         self.job = job
-        self.pipe.send(job)
+        try:
+            self.pipe.send(job)
+        except BrokenPipeError:
+            raise self._killed(job) from None
 
     def listen(self, watch: Callable[..., None]) -> Job | None:
         """Take one message; the job, if it is done."""
@@ -114,12 +130,8 @@ class _Worker:
         assert job is not None
         try:
             kind, value = self.pipe.recv()
-        except EOFError:
-            self._process.join()
-            raise RunError(
-                f"{job.name}: its process was killed (exit status {self._process.exitcode}), perhaps for lack of "
-                "memory; the same command goes on from what is recorded; [run] processes = 1 needs less"
-            ) from None
+        except (EOFError, ConnectionResetError):
+            raise self._killed(job) from None
         if kind == "progress":
             watch(job.name, *value)
             return None
@@ -128,17 +140,24 @@ class _Worker:
             raise value
         return job
 
+    def _killed(self, job: Job) -> RunError:
+        self._process.join()
+        return RunError(
+            f"{job.name}: its process was killed (exit status {self._process.exitcode}), perhaps for lack of "
+            "memory; the same command goes on from what is recorded; [run] processes = 1 needs less"
+        )
+
     def stop(self) -> None:
-        """End the process: at once where it is at work, else by closing its pipe."""
-        if self.job is not None:
-            self._process.terminate()
+        """End the process, at work or not: what it did is recorded."""
+        self._process.terminate()
         self.pipe.close()
         self._process.join()
 
 
 def _work(pipe: Connection, perform: Perform) -> None:
     """A worker's life: jobs until the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.dup2(2, 1)  # what libraries print must not stand among a command's results
+    warnings.simplefilter("ignore", FutureWarning)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     while True:
         try:
@@ -147,13 +166,36 @@ def _work(pipe: Connection, perform: Perform) -> None:
             return
         try:
             perform(job, lambda done, total, what: pipe.send(("progress", (done, total, what))))
-        except DuologueError as error:
-            pipe.send(("failed", error))
         except Exception as error:
-            trace = traceback.format_exc()
-            pipe.send(("failed", RunError(f"{job.name} failed: {error!r}. This is a fault of ours:\n{trace}")))
+            pipe.send(("failed", _explained(error, job)))
         else:
             pipe.send(("done", None))
+
+
+def _explained(error: Exception, job: Job) -> DuologueError:
+    if isinstance(error, DuologueError):
+        return error
+    if _disk_is_full(error, job.folder):
+        return RunError(
+            f"the disk is full: {job.name} could not write in {job.folder}; free some space and give the same "
+            "command again, it goes on from what is recorded"
+        )
+    if isinstance(error, OSError) and error.strerror:
+        return RunError(f"{job.name}: {error.filename or job.folder}: {error.strerror}")
+    return RunError(f"{job.name} failed: {error!r}. This is a fault of ours:\n{traceback.format_exc()}")
+
+
+def _disk_is_full(error: BaseException | None, folder: str) -> bool:
+    """Whether that is behind an error: libraries that write models raise their own, torch's with no word of it."""
+    if error is None:
+        return False
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    if os.strerror(errno.ENOSPC) in str(error):
+        return True
+    if isinstance(error, RuntimeError) and shutil.disk_usage(folder).free < 2**20:
+        return True
+    return _disk_is_full(error.__context__, folder)
 
 
 def _end_with_parent() -> None:

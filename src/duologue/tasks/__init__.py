@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from duologue.errors import RecipeError, nearest
+from duologue.seeding import digest
 from duologue.tasks.base import Demonstration, Figure, Share, Task
 
 TASKS: dict[str, str] = {
@@ -22,6 +24,10 @@ def load_task(name: str) -> Task:
 
     Raises:
         RecipeError: no such task, file or attribute; or what stands there is no Task.
+
+    >>> load_task("grocery")
+    Traceback (most recent call last):
+    duologue.errors.RecipeError: there is no task "grocery"; did you mean "groceries"?
     """
     file, colon, attribute = name.rpartition(":")
     if colon and file.endswith(".py"):
@@ -40,10 +46,12 @@ def load_task(name: str) -> Task:
 
 
 def _from_file(path: Path, attribute: str, name: str) -> Any:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    own = f"duologue_task_{digest([str(path.resolve())])}"
+    spec = importlib.util.spec_from_file_location(own, path)
     if not path.is_file() or spec is None or spec.loader is None:
         raise RecipeError(f'task "{name}": there is no file {path}')
     module = importlib.util.module_from_spec(spec)
+    sys.modules[own] = module  # where dataclasses look up the names in their annotations
     spec.loader.exec_module(module)
     if not hasattr(module, attribute):
         known = [key for key, value in vars(module).items() if isinstance(value, Task)]

@@ -20,6 +20,10 @@ class Share(NamedTuple):
     """One conversation's part in a figure: figure = sum of counts ÷ sum of bases.
 
     A plain mean has base 1 everywhere; base 0 leaves a conversation out (the figure does not apply to it).
+
+    >>> shares = [Share(1.0), Share(0.0), Share(0.0, 0.0)]
+    >>> sum(share.count for share in shares) / sum(share.base for share in shares)
+    0.5
     """
 
     count: float  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from duologue.dataset import best_replies
+from duologue.conversation import Message
+from duologue.dataset import Row, best_replies
 from duologue.errors import DataError
-from duologue.training.dpo import build_rows
+from duologue.training.dpo import build_rows, system_prompts
 from duologue.training.settings import SftSettings
 from duologue.training.sft import Example, train_stage
 from duologue.training.stage import Stage
@@ -16,9 +17,22 @@ def train_on_best(settings: SftSettings, stage: Stage) -> None:
     Raises:
         DataError: all candidates are worth the same everywhere.
     """
+    train_stage(settings, stage, best_examples(settings, stage))
+
+
+def best_examples(settings: SftSettings, stage: Stage) -> list[Example]:
+    """Each state's best reply, the only thing of its conversation that is learned.
+
+    Raises:
+        DataError: as `train_on_best` does.
+    """
     rows = build_rows(settings, stage)
     best = best_replies(rows)
     if not best:
         raise DataError(f"sft: at none of {len(rows)} states is one reply better than another: nothing to learn")
-    system = {task.name: stage.partners(task)[0].system for task in stage.tasks}
-    train_stage(settings, stage, [Example((*row.prefix, reply), "last", system[row.task]) for row, reply in best])
+    system = system_prompts(stage)
+    return [Example((*row.prefix, reply), "last", system[row.task], _ids(row, reply)) for row, reply in best]
+
+
+def _ids(row: Row, reply: Message) -> tuple[int, ...] | None:
+    return next(candidate.ids for candidate in row.candidates if candidate.text == reply.content)

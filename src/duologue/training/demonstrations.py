@@ -12,18 +12,25 @@ from duologue.simulation import Assistant, converse
 from duologue.tasks.base import Demonstration, Task
 from duologue.training.sft import Example
 
+RAREST = 50
+"""Where fewer than one conversation in so many is as wanted, the search for them ends."""
 
-def demonstrate(task: Task, count: int, seed: int) -> list[Example]:
+
+def demonstrate(task: Task, count: int, seed: int, *, within: int | None = None) -> list[Example]:
     """`count` conversations over the goals to learn from, in the mixture that `task.demonstrations` names.
 
-    Demonstration i depends on `seed` and i alone. Under a demonstration's system prompt, where it has one.
+    The conversations depend on `seed` alone; a larger `count` goes on where a smaller one ended. Each stands
+    under its demonstration's system prompt, where it has one.
+
+    Args:
+        within: only those whose user was satisfied within so many turns.
 
     Raises:
-        DataError: the task has no demonstrations, or one whose style or prompt it does not have.
+        DataError: the task has no demonstrations, one whose style or prompt it does not have, or too few `within`.
         ModelError: a scripted assistant or user could not speak.
     """
     check_demonstrations(task)
-    return asyncio.run(_play_all(task, count, seed))
+    return asyncio.run(_play_all(task, count, seed, within))
 
 
 def check_demonstrations(task: Task) -> None:
@@ -37,11 +44,20 @@ def check_demonstrations(task: Task) -> None:
             raise DataError(f'task "{task.name}" has no system prompt "{part.prompt}" to demonstrate under')
 
 
-async def _play_all(task: Task, count: int, seed: int) -> list[Example]:
-    return [await _play(task, derive(seed, "demonstration", task.name, index)) for index in range(count)]
+async def _play_all(task: Task, count: int, seed: int, within: int | None) -> list[Example]:
+    examples: list[Example] = []
+    for index in range(RAREST * count):
+        if len(examples) == count:
+            break
+        conversation, system = await _play(task, derive(seed, "demonstration", task.name, index))
+        if within is None or _succeeds(conversation, within):
+            examples.append(Example(_to_last_reply(conversation), system=system))
+    if len(examples) < count:
+        raise DataError(f'of "{task.name}", hardly a demonstration satisfies its user within {within} turns')
+    return examples
 
 
-async def _play(task: Task, seed: int) -> Example:
+async def _play(task: Task, seed: int) -> tuple[Conversation, str | None]:
     draw = generator(seed, "goal")
     goal = draw.choice(_goals(task))
     part = draw.choices(task.demonstrations, [each.weight for each in task.demonstrations])[0]
@@ -49,7 +65,11 @@ async def _play(task: Task, seed: int) -> Example:
     conversation = await converse(assistant, task.user(goal.request, seed), seed=seed, turns=task.turn_limit)
     if conversation.ending is Ending.FAILED:
         raise ModelError(f'a demonstration of "{task.name}" failed: {conversation.reason}')
-    return Example(_to_last_reply(conversation), system=assistant.system)
+    return conversation, assistant.system
+
+
+def _succeeds(conversation: Conversation, turns: int) -> bool:
+    return conversation.ending is Ending.SATISFIED and len(conversation.replies) <= turns
 
 
 def _goals(task: Task) -> Sequence[Goal]:

@@ -1,48 +1,68 @@
 """DPO on pairs of replies with clearly different multiturn-aware rewards, through TRL.
 
 The pairs are built once, by the stage's first policy: candidates at states that policy reaches, each looked
-ahead from; the pair is chosen on one half of the look-aheads, its gap measured on the other.
+ahead from; the pair is chosen on one half of the look-aheads, its gap measured on the other. The same
+policy, as it was before the stage, is the reference.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, PrinterCallback, TrainerCallback
 from trl import DPOConfig, DPOTrainer
 
 from duologue.conversation import Message
 from duologue.dataset import Pair, Row, Visit, build, pairs, rows, visits
 from duologue.errors import DataError
 from duologue.seeding import derive
-from duologue.training.arguments import newest_checkpoint, shared_arguments
+from duologue.training.arguments import shared_arguments
 from duologue.training.schedule import adamw
 from duologue.training.settings import DpoSettings, SftSettings
-from duologue.training.stage import Stage
+from duologue.training.sft import Example, batches, tokenised
+from duologue.training.stage import Figures, Stage, StepJournal, evaluating, train_to
+
+SystemPrompts = Mapping[str, str | None]
+"""By task."""
 
 
 def train_dpo(settings: DpoSettings, stage: Stage) -> None:
     """Build the pairs, then train the stage's policy in place on them; goes on from where it was.
 
     Raises:
-        DataError: no pair's gap exceeds the noise.
+        DataError: no pair's gap exceeds the noise, or none tokenises back.
     """
-    found, counts = pairs(
+    found = build_pairs(settings, stage)
+    trainer = dpo_trainer(settings, stage, found)
+    train_to(trainer.args.max_steps, trainer, stage)
+
+
+def build_pairs(settings: DpoSettings, stage: Stage) -> list[Pair]:
+    """The stage's pairs, those left out that the trainer would not read as they were sampled; all counted.
+
+    Raises:
+        DataError: there are none.
+    """
+    gaps, counts = pairs(
         build_rows(settings, stage), min_gap=settings.min_gap, noise=settings.noise, per_row=settings.pairs_per_state
     )
-    key = f"pairs/{stage.key}"
-    if key not in stage.journal:
-        stage.journal.append(key, "pairs", {"arm": stage.arm, "stage": stage.name, **asdict(counts)})
-    if not found:
+    if not gaps:
         raise DataError(
             f"dpo: of {counts.rows} states none has a pair whose gap exceeds min_gap = {settings.min_gap} and "
             f"the noise ({counts.tied} tied, {counts.within_noise} within it): raise states or reward.samples"
         )
-    _train(settings, stage, found)
+    found = _reading_back(gaps, stage)
+    key = f"pairs/{stage.key}"
+    if key not in stage.journal:
+        figures = {**asdict(counts), "left_out": len(gaps) - len(found)}
+        stage.journal.append(key, "pairs", {"arm": stage.arm, "stage": stage.name, **figures})
+    if not found:
+        raise DataError(
+            f"dpo: none of {len(gaps)} pairs tokenises back to what the model sampled: check its chat template"
+        )
+    return found
 
 
 def build_rows(settings: DpoSettings | SftSettings, stage: Stage) -> list[Row]:
@@ -54,10 +74,8 @@ def build_rows(settings: DpoSettings | SftSettings, stage: Stage) -> list[Row]:
     planned = visits(stage.tasks, settings.states, deepest=settings.deepest, seed=derive(stage.seed, "build"))
     key = f"build/{stage.key}"
     stage.policy.weights_changed()
-    was_training = stage.policy.model.training
-    stage.policy.model.eval()
-    stage.loop.run(_build(planned, stage, settings.candidates, key))
-    stage.policy.model.train(was_training)
+    with evaluating(stage.policy.model):
+        stage.loop.run(_build(planned, stage, settings.candidates, key))
     found = rows(stage.journal, planned, key)
     if len(found) < len(planned) * 2 / 3:
         raise DataError(f"{stage.name}: {len(planned) - len(found)} of {len(planned)} states could not be played")
@@ -69,36 +87,56 @@ async def _build(planned: Sequence[Visit], stage: Stage, candidates: int, key: s
         stage.progress(done, len(planned), "states compared")
 
 
-def _train(settings: DpoSettings, stage: Stage, found: Sequence[Pair]) -> None:
-    policy = stage.policy
-    start = stage.folder / "start"
-    if not start.exists():
-        policy.save(start)
-    system = {task.name: stage.partners(task)[0].system for task in stage.tasks}
-    steps = settings.epochs * math.ceil(len(found) / settings.batch)
-    trainer = DPOTrainer(
-        model=policy.model,
-        ref_model=AutoModelForCausalLM.from_pretrained(start),
-        args=_arguments(settings, stage),
-        train_dataset=_preferences(found, system),
-        processing_class=policy.tokenizer,
-        callbacks=[_Report(stage, steps)],
-        optimizers=adamw(policy.model, settings, steps),
+def system_prompts(stage: Stage) -> SystemPrompts:
+    """What the assistant is told in each task."""
+    return {task.name: stage.partners(task)[0].system for task in stage.tasks}
+
+
+def _reading_back(found: Sequence[Pair], stage: Stage) -> list[Pair]:
+    """The pairs of which both replies tokenise to the ids they were sampled as."""
+    system = system_prompts(stage)
+
+    def example(pair: Pair, text: str, ids: tuple[int, ...] | None) -> Example:
+        return Example((*pair.prefix, Message("assistant", text)), "last", system[pair.task], ids)
+
+    both = [(example(p, p.chosen, p.chosen_ids), example(p, p.rejected, p.rejected_ids)) for p in found]
+    read = iter(tokenised(stage.policy.tokenizer, [each for examples in both for each in examples]))
+    return [pair for pair, chosen, rejected in zip(found, read, read, strict=True) if chosen and rejected]
+
+
+class _LaidOutTrainer(DPOTrainer):
+    """Reads the pairs in an order laid out beforehand, so that a training that goes on reads what it would have."""
+
+    order: Sequence[int] = ()
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        return self.order
+
+
+def dpo_trainer(settings: DpoSettings, stage: Stage, found: Sequence[Pair]) -> DPOTrainer:
+    """TRL's trainer on some pairs; the log-probabilities under the reference are computed here, once."""
+    model: Any = stage.policy.model
+    batch = min(settings.batch, len(found))
+    lengths = [sum(len(m.content) for m in pair.prefix) + len(pair.chosen) for pair in found]
+    order = batches(lengths, batch, settings.epochs, derive(stage.seed, "order"))
+    trainer = _LaidOutTrainer(
+        model=model,
+        args=_arguments(settings, stage, batch, len(order)),
+        train_dataset=_preferences(found, system_prompts(stage)),
+        processing_class=stage.policy.tokenizer,
+        callbacks=[StepJournal(stage, "dpo", _figures)],
+        optimizers=adamw(model, settings, len(order)),
     )
-    trainer.remove_callback(PrinterCallback)
-    checkpoint = newest_checkpoint(stage.folder)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    if trainer.state.global_step != steps:
-        raise RuntimeError(f"trained {trainer.state.global_step} steps of {steps}")
-    policy.weights_changed()
+    trainer.order = [index for indices in order for index in indices]
+    return trainer
 
 
-def _preferences(found: Sequence[Pair], system: Mapping[str, str | None]) -> Dataset:
-    """Pairs in Hugging Face form: message lists; `system` has each task's system prompt."""
+def _preferences(found: Sequence[Pair], system: SystemPrompts) -> Dataset:
+    """Pairs in Hugging Face form: message lists."""
 
     def prompt(pair: Pair) -> list[dict[str, str]]:
         text = system[pair.task]
-        head = (Message("system", text),) if text else ()
+        head = (Message("system", text),) if text is not None else ()
         return [{"role": m.role, "content": m.content} for m in (*head, *pair.prefix)]
 
     def reply(text: str) -> list[dict[str, str]]:
@@ -113,40 +151,23 @@ def _preferences(found: Sequence[Pair], system: Mapping[str, str | None]) -> Dat
     )
 
 
-def _arguments(settings: DpoSettings, stage: Stage) -> DPOConfig:
+def _arguments(settings: DpoSettings, stage: Stage, batch: int, steps: int) -> DPOConfig:
     losses: dict[str, Any] = {}
     if settings.likelihood:
         losses = {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, settings.likelihood]}
     return DPOConfig(
         **shared_arguments(stage.folder, seed=derive(stage.seed, "trainer") % 2**31, save_steps=settings.save_steps),
-        per_device_train_batch_size=settings.batch,
-        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=batch,
+        max_steps=steps,
         learning_rate=settings.learning_rate,
         max_grad_norm=settings.max_grad_norm,
         beta=settings.beta,
         max_length=None,
         precompute_ref_log_probs=True,
         disable_dropout=True,
-        train_sampling_strategy="group_by_length",
         **losses,
     )
 
 
-class _Report(TrainerCallback):
-    """Journals every step and tells whoever watches."""
-
-    def __init__(self, stage: Stage, steps: int) -> None:
-        self._stage, self._steps = stage, steps
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
-        if not logs or "loss" not in logs:
-            return
-        accuracy = logs.get("rewards/accuracies")
-        figures = {
-            "reward": None,
-            "margin": logs.get("rewards/margins"),
-            "loss": logs["loss"],
-            "accuracy": accuracy,
-        }
-        self._stage.record_step("dpo", state.global_step, self._steps, figures)
-        self._stage.progress(state.global_step, self._steps, f"loss {logs['loss']:.3f}")
+def _figures(logs: Mapping[str, float]) -> Figures:
+    return {"reward": None, "margin": logs.get("rewards/margins"), "accuracy": logs.get("rewards/accuracies")}

@@ -13,18 +13,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from datasets import Dataset
-from transformers import PrinterCallback, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
+from duologue.conversation import Conversation, Ending
 from duologue.dataset import Group, Visit, explore, visits
-from duologue.errors import RecipeError
+from duologue.errors import ModelError, RecipeError
 from duologue.seeding import derive
-from duologue.training.arguments import newest_checkpoint, shared_arguments
+from duologue.training.arguments import shared_arguments
 from duologue.training.schedule import adamw
 from duologue.training.settings import GrpoSettings
-from duologue.training.stage import Stage
+from duologue.training.stage import Figures, Stage, StepJournal, evaluating, train_to
 from duologue.training.tree import TreeGRPOTrainer
 
+REDRAWS = 3
+"""Times that a state which cannot be played is drawn again."""
 TREES = 2
 """Groups a recorded step shows in the report."""
 
@@ -33,29 +35,31 @@ def train_grpo(settings: GrpoSettings, stage: Stage) -> None:
     """Train the stage's policy in place; goes on from its newest checkpoint.
 
     Raises:
-        RecipeError: `micro_groups` does not divide `groups`.
+        RecipeError: `micro_groups` does not divide `groups`, or the replies are drawn greedily.
+        ModelError: none of a step's states could be played.
     """
-    micro = settings.micro_groups or settings.groups
-    if settings.groups % micro:
-        raise RecipeError(f"train: micro_groups = {micro} must divide groups = {settings.groups}")
+    train_to(settings.steps, grpo_trainer(settings, stage), stage)
+
+
+def grpo_trainer(settings: GrpoSettings, stage: Stage) -> GRPOTrainer:
+    """TRL's trainer, with rollouts and rewards of the stage.
+
+    Raises:
+        RecipeError: as `train_grpo` does.
+    """
+    model: Any = stage.policy.model
     rollouts = Rollouts(settings, stage)
     trainer_class = TreeGRPOTrainer if settings.shared_prompts else GRPOTrainer
-    trainer = trainer_class(
-        model=stage.policy.model,
+    return trainer_class(
+        model=model,
         reward_funcs=[multiturn_reward],
-        args=_arguments(settings, stage, micro),
+        args=_arguments(settings, stage),
         train_dataset=Dataset.from_dict({"prompt": [str(i) for i in range(len(rollouts.planned))]}),
         processing_class=stage.policy.tokenizer,
         rollout_func=rollouts,
-        callbacks=[_Report(stage, rollouts, settings.steps)],
-        optimizers=adamw(stage.policy.model, settings, settings.steps),
+        callbacks=[StepJournal(stage, "grpo", lambda _: rollouts.figures)],
+        optimizers=adamw(model, settings, settings.steps),
     )
-    trainer.remove_callback(PrinterCallback)
-    checkpoint = newest_checkpoint(stage.folder)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    if trainer.state.global_step != settings.steps:
-        raise RuntimeError(f"trained {trainer.state.global_step} steps of {settings.steps}")
-    stage.policy.weights_changed()
 
 
 def multiturn_reward(prompts: Sequence[str], reward: Sequence[float | None], **_: Any) -> list[float | None]:
@@ -73,67 +77,99 @@ class Rollouts:
         self.planned: list[Visit] = visits(
             stage.tasks, count, deepest=settings.deepest, seed=derive(stage.seed, "grpo")
         )
-        self.figures: dict[str, float | None] = {}
+        self.figures: Figures = {}
+        """Of the newest step."""
 
     def __call__(self, prompts: Sequence[str], trainer: Any) -> dict[str, list[Any]]:
-        """A batch of prompts (each its visit's number, repeated for every candidate) → what TRL trains on."""
-        model = trainer.model
-        was_training = model.training
-        model.eval()
-        self._stage.policy.weights_changed()
+        """A batch of prompts (each its visit's number, repeated for every candidate) → what TRL trains on.
+
+        Raises:
+            ModelError: none of the states could be played.
+        """
         started = time.monotonic()
-        numbers = list(dict.fromkeys(int(p) for p in prompts))
-        groups = self._stage.loop.run(self._explore([self.planned[number] for number in numbers]))
-        model.train(was_training)
-        self._record(groups, trainer.state.global_step, time.monotonic() - started)
+        self._stage.policy.weights_changed()
+        batch = [self.planned[number] for number in dict.fromkeys(map(int, prompts))]
+        with evaluating(trainer.model):
+            groups = self._stage.loop.run(self._explore(batch))
+        if all(group.failed for group in groups):
+            raise ModelError(f"none of a step's {len(groups)} states could be played; the last: {groups[-1].failed}")
+        self.figures = {**_figures(groups), "rollout_seconds": time.monotonic() - started}
+        self._record_trees(groups, trainer.state.global_step)
         return self._for_trl(groups)
 
     async def _explore(self, batch: Sequence[Visit]) -> list[Group]:
         return list(await asyncio.gather(*(self._one(visit) for visit in batch)))
 
     async def _one(self, visit: Visit) -> Group:
+        """A visit's group; where its state cannot be played, another draw's."""
+        group = await self._drawn(visit, visit.seed)
+        for redraw in range(1, REDRAWS + 1):
+            if not group.failed:
+                break
+            group = await self._drawn(visit, derive(visit.seed, "redraw", redraw))
+        return group
+
+    async def _drawn(self, visit: Visit, seed: int) -> Group:
         assistant, reward = self._stage.partners(visit.task)
-        return await explore(
-            assistant,
-            visit.task,
-            reward,
-            visit.goal,
-            depth=visit.depth,
-            candidates=self._settings.candidates,
-            seed=visit.seed,
-        )
+        candidates = self._settings.candidates
+        try:
+            return await explore(
+                assistant, visit.task, reward, visit.goal, depth=visit.depth, candidates=candidates, seed=seed
+            )
+        except ModelError as error:
+            failed = Conversation().ended(Ending.FAILED, f"the assistant's model: {error}")
+            return Group(visit.task.name, visit.goal, seed, failed, (), ())
 
     def _for_trl(self, groups: Sequence[Group]) -> dict[str, list[Any]]:
-        """Ids, log-probabilities and rewards; a candidate without a reward is masked out of the loss."""
-        rows: dict[str, list[Any]] = {
-            key: [] for key in ("prompt_ids", "completion_ids", "logprobs", "env_mask", "reward")
-        }
-        for group in groups:
-            if group.failed:
-                raise RuntimeError(f"goal {group.goal.id}: the prefix could not be played: {group.failed}")
-            for reply, reward in zip(group.replies, group.rewards, strict=True):
-                ids = list(reply.ids or ())
-                rows["prompt_ids"].append(list(reply.prompt_ids or ()))
-                rows["completion_ids"].append(ids)
-                rows["logprobs"].append(list(reply.logprobs or ()))
-                rows["env_mask"].append([int(reward.value is not None)] * len(ids))
-                rows["reward"].append(reward.value)
-        return rows
+        """Ids, log-probabilities and rewards; what has no reward is masked out of the loss."""
+        rows = [row for group in groups for row in (self._blank() if group.failed else _rows(group))]
+        return {key: [row[key] for row in rows] for key in rows[0]}
 
-    def _record(self, groups: Sequence[Group], step: int, seconds: float) -> None:
-        rewards = [reward for group in groups for reward in group.rewards]
-        values = [reward.value for reward in rewards if reward.value is not None]
-        first = [reply for group in groups if len(group.prefix.messages) == 1 for reply in group.replies]
-        self.figures = {
-            "reward": sum(values) / len(values) if values else None,
-            "asks": sum("?" in reply.text for reply in first) / len(first) if first else None,
-            "unscored": 1 - len(values) / len(rewards),
-            "tokens": float(sum(r.usage.completion for group in groups for r in group.replies)),
-            "rollout_seconds": seconds,
-        }
+    def _blank(self) -> list[dict[str, Any]]:
+        """What stands for the candidates of a group that could not be played: TRL wants whole groups."""
+        end = [self._stage.policy.tokenizer.eos_token_id]
+        return [_row(end, end, [0.0], None)] * self._settings.candidates
+
+    def _record_trees(self, groups: Sequence[Group], step: int) -> None:
         if step in (0, self._settings.steps // 2, self._settings.steps - 1):
             for index, group in enumerate(sorted(groups, key=_spread, reverse=True)[:TREES]):
                 self._stage.record_tree(group, step, index)
+
+
+def _rows(group: Group) -> list[dict[str, Any]]:
+    return [
+        _row(reply.prompt_ids or (), reply.ids or (), reply.logprobs or (), reward.value)
+        for reply, reward in zip(group.replies, group.rewards, strict=True)
+    ]
+
+
+def _row(prompt: Sequence[int], ids: Sequence[int], logprobs: Sequence[float], reward: float | None) -> dict[str, Any]:
+    return {
+        "prompt_ids": list(prompt),
+        "completion_ids": list(ids),
+        "logprobs": list(logprobs),
+        "env_mask": [int(reward is not None)] * len(ids),
+        "reward": reward,
+    }
+
+
+def _figures(groups: Sequence[Group]) -> Figures:
+    """A step's figures: means over candidates, and counts of what was left out."""
+    rewards = [reward.value for group in groups for reward in group.rewards]
+    values = [value for value in rewards if value is not None]
+    replies = [reply for group in groups for reply in group.replies]
+    first = [reply for group in groups if len(group.prefix.messages) == 1 for reply in group.replies]
+    return {
+        "reward": _mean(values),
+        "asks": _mean([float("?" in reply.text) for reply in first]),
+        "tokens": _mean([float(reply.usage.completion) for reply in replies]),
+        "unscored": float(len(rewards) - len(values)),
+        "skipped": float(sum(group.failed is not None for group in groups)),
+    }
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
 
 
 def _spread(group: Group) -> float:
@@ -142,27 +178,13 @@ def _spread(group: Group) -> float:
     return max(values) - min(values) if values else 0.0
 
 
-class _Report(TrainerCallback):
-    """Journals every step and tells whoever watches."""
-
-    def __init__(self, stage: Stage, rollouts: Rollouts, steps: int) -> None:
-        self._stage, self._rollouts, self._steps = stage, rollouts, steps
-        self._began = time.monotonic()
-
-    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._began = time.monotonic()
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
-        if not logs or "loss" not in logs:
-            return
-        seconds = time.monotonic() - self._began
-        figures = {**self._rollouts.figures, "loss": logs["loss"], "seconds": seconds}
-        self._stage.record_step("grpo", state.global_step, self._steps, figures)
-        self._stage.progress(state.global_step, self._steps, f"reward {figures['reward']:.2f}")
-
-
-def _arguments(settings: GrpoSettings, stage: Stage, micro: int) -> GRPOConfig:
+def _arguments(settings: GrpoSettings, stage: Stage) -> GRPOConfig:
+    micro = settings.micro_groups or settings.groups
+    if settings.groups % micro:
+        raise RecipeError(f"train: micro_groups = {micro} must divide groups = {settings.groups}")
     sampling = stage.partners(stage.tasks[0])[0].sampling
+    if sampling.temperature == 0:
+        raise RecipeError("assistant.temperature = 0 draws equal candidates, which teach nothing: set it above 0")
     return GRPOConfig(
         **shared_arguments(stage.folder, seed=derive(stage.seed, "trainer") % 2**31, save_steps=settings.save_steps),
         per_device_train_batch_size=micro * settings.candidates,

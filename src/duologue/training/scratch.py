@@ -189,7 +189,7 @@ def stage_examples(tasks: Sequence[Task], stage: SftSettings, seed: int) -> list
     """The demonstrations of a stage, its tasks' shuffled into one another."""
     examples: list[Example] = []
     for task in tasks:
-        played = demonstrate(task, stage.conversations.get(task.name, 0), seed)
+        played = demonstrate(task, stage.conversations.get(task.name, 0), seed, within=stage.within)
         trained = "last" if task.name in stage.last_reply else "all"
         examples.extend(replace(example, trained=trained) for example in played)
     generator(seed, "order").shuffle(examples)

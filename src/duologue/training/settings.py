@@ -97,6 +97,8 @@ class SftSettings(StageSettings):
     """How many demonstrations of each task, by its name."""
     last_reply: tuple[str, ...] = ()
     """Tasks of which only the last reply of a demonstration is learned."""
+    within: int | None = Field(None, gt=0)
+    """Only demonstrations whose user was satisfied within so many turns: short ones teach what things are."""
     states: int = Field(1344, gt=0)
     """States at which candidates are compared."""
     candidates: int = Field(6, ge=2)

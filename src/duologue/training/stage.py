@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from torch import nn
+from transformers import PrinterCallback, Trainer, TrainerCallback
 
 from duologue.background import BackgroundLoop
 from duologue.dataset import Group
@@ -13,12 +18,15 @@ from duologue.journal import Journal
 from duologue.reward import MultiturnReward
 from duologue.simulation import Assistant
 from duologue.tasks.base import Task
+from duologue.training.arguments import newest_checkpoint
 
 if TYPE_CHECKING:
     from duologue.models.local import LocalModel
 
 Partners = Callable[[Task], tuple[Assistant, MultiturnReward]]
 """A task → who replies in it, and how replies are rewarded; both with the current policy."""
+Figures = dict[str, float | None]
+"""A step's figures by name; None where there is none."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,7 @@ class Stage:
     seed: int
     tasks: Sequence[Task]
     policy: LocalModel
+    """As it was before the stage, also where the stage goes on from a checkpoint; it is trained in place."""
     partners: Partners
     loop: BackgroundLoop
     journal: Journal
@@ -44,7 +53,7 @@ class Stage:
         """The stage's part of a journal key."""
         return f"{self.arm}/{self.name}"
 
-    def record_step(self, algorithm: str, step: int, steps: int, figures: dict[str, float | None]) -> None:
+    def record_step(self, algorithm: str, step: int, steps: int, figures: Figures) -> None:
         """Journal one training step's figures, once."""
         key = f"train/{self.key}/{step:06d}"
         value = {"arm": self.arm, "stage": self.name, "algorithm": algorithm, "step": step, "steps": steps, **figures}
@@ -56,6 +65,52 @@ class Stage:
         key = f"tree/{self.key}/{step:06d}/{index}"
         if key not in self.journal and not group.failed:
             self.journal.append(key, "tree", tree_of(group, self.arm, step))
+
+
+def train_to(steps: int, trainer: Trainer, stage: Stage) -> None:
+    """Train to the last of `steps`, from the newest whole checkpoint where there is one."""
+    trainer.remove_callback(PrinterCallback)
+    checkpoint = newest_checkpoint(stage.folder)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if trainer.state.global_step != steps:
+        raise RuntimeError(f"{stage.key}: trained {trainer.state.global_step} steps of {steps}")
+    stage.policy.weights_changed()
+
+
+class StepJournal(TrainerCallback):
+    """Journals every step of a trainer and tells whoever watches.
+
+    Args:
+        figures: what to record, given what the trainer logged.
+    """
+
+    def __init__(self, stage: Stage, algorithm: str, figures: Callable[[dict[str, float]], Figures]) -> None:
+        self._stage, self._algorithm, self._figures = stage, algorithm, figures
+        self._began = time.monotonic()
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._began = time.monotonic()
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+        if not logs or "loss" not in logs:
+            return
+        figures = self._figures(logs)
+        reward, loss = figures.get("reward"), logs["loss"]
+        timed: Figures = {"loss": loss, "seconds": time.monotonic() - self._began}
+        self._stage.record_step(self._algorithm, state.global_step, state.max_steps, {**figures, **timed})
+        what = f"loss {loss:.3f}" if reward is None else f"reward {reward:.2f}"
+        self._stage.progress(state.global_step, state.max_steps, what)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Generator[None]:
+    """Without dropout; back in training mode afterwards, if it was."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
 
 
 def tree_of(group: Group, arm: str, step: int) -> dict[str, Any]:

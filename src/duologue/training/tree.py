@@ -2,17 +2,19 @@
 
 TRL repeats the prompt for every candidate and pads all rows to the longest of the batch. Here, rows with
 the same prompt stand in one sequence: the prompt once, the completions side by side, each seeing the
-prompt and itself alone (a 4-D mask, and position ids that start after the prompt for each). Equal to
-TRL's own to rounding; `benchmarks/step.py` measures the gain.
+prompt and itself alone (a 4-D mask, and position ids that start after the prompt for each). The forward and
+the head are those that TRL itself calls, so temperature, scaled logits and adapters are as they would be.
+Equal to TRL's own to rounding; `benchmarks/step.py` measures the gain.
 
-Covered: decoder-only text models whose attention takes a 4-D mask (eager, sdpa). Everything else goes to
-TRL's own method: images, router losses, flash attention, models wrapped for several processes (their own
-forward keeps the gradients in step), a TRL without the method overridden here.
+Covered: decoder-only text models with full attention that takes a 4-D mask (eager, sdpa). Everything else
+goes to TRL's own method: images, router losses, flash attention, attention that slides, models wrapped for
+several processes (their own forward keeps the gradients in step), rows without a prompt. A TRL that no
+longer calls the method overridden here trains as it would without it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,21 +22,12 @@ import torch
 from torch import Tensor
 from trl import GRPOTrainer
 
-CHUNK_TOKENS = 4096
-"""Tokens a forward, about: groups are put together up to here."""
-
-
-@dataclass(frozen=True)
-class _Tree:
-    """Rows that share a prompt."""
-
-    prompt: Tensor
-    rows: list[int]
-    completions: list[Tensor]
-
-    @property
-    def length(self) -> int:
-        return len(self.prompt) + sum(len(c) for c in self.completions)
+CPU_TOKENS, GPU_TOKENS = 512, 16384
+"""Tokens a forward, padding included: groups are put together up to here. A CPU's caches hold small ones."""
+UNSCORED = -100
+"""The label of a position that is not scored, by PyTorch's convention."""
+PADDING, PROMPT = -1, 0
+"""In a layout's `branch`; a completion has its number, from 1."""
 
 
 class TreeGRPOTrainer(GRPOTrainer):
@@ -51,9 +44,10 @@ class TreeGRPOTrainer(GRPOTrainer):
         compute_aux_loss: bool = False,
         **images: Any,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        plain = self.accelerator.unwrap_model(model)
-        wrapped = plain is not model
-        if wrapped or compute_aux_loss or any(v is not None for v in images.values()) or not takes_mask(plain):
+        wrapped = self.accelerator.unwrap_model(model) is not model
+        special = wrapped or compute_aux_loss or any(value is not None for value in images.values())
+        no_prompt = not attention_mask[:, :-logits_to_keep].any(dim=1).all()
+        if special or no_prompt or not takes_mask(model):
             return super()._get_per_token_logps_and_entropies(
                 model,
                 input_ids,
@@ -65,106 +59,129 @@ class TreeGRPOTrainer(GRPOTrainer):
                 **images,
             )
         with self.accelerator.autocast():
-            logps, entropies = tree_logps(plain, input_ids, attention_mask, logits_to_keep, self.temperature)
+            logps, entropies = tree_logps(model, input_ids, attention_mask, logits_to_keep)
         return logps, entropies if compute_entropy else None, None
 
 
 def takes_mask(model: Any) -> bool:
     """Whether a model's attention can be told, position by position, what it may see."""
-    return model.config._attn_implementation in ("eager", "sdpa")
+    config = model.config.get_text_config().to_dict()
+    full = set(config.get("layer_types") or ["full_attention"]) == {"full_attention"}
+    return full and not config.get("sliding_window") and model.config._attn_implementation in ("eager", "sdpa")
 
 
-def tree_logps(
-    model: Any, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int, temperature: float
-) -> tuple[Tensor, Tensor]:
+def tree_logps(model: Any, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int) -> tuple[Tensor, Tensor]:
     """Log-probabilities and entropies of the completions' tokens.
 
     Args:
+        model: with TRL's fused head, as its trainers prepare it.
         input_ids: (rows, prompt + completion), prompts padded left, completions right.
         attention_mask: the same shape, 1 at real tokens.
         logits_to_keep: the completions' padded length.
 
     Returns:
-        Two tensors (rows, logits_to_keep); 0 at padding. The entropies carry no gradient.
+        Two tensors (rows, logits_to_keep); 0 at padding.
     """
     logps = torch.zeros(len(input_ids), logits_to_keep, device=input_ids.device)
     entropies = torch.zeros_like(logps)
-    for chunk in _chunks(_trees(input_ids, attention_mask, logits_to_keep)):
-        chosen, entropy, rows, columns = _forward(model, chunk, temperature)
-        logps = logps.index_put((rows, columns), chosen)
-        entropies.index_put_((rows, columns), entropy)
+    limit = CPU_TOKENS if input_ids.device.type == "cpu" else GPU_TOKENS
+    for trees in _chunks(_trees(input_ids, attention_mask, logits_to_keep), limit):
+        layout = _lay_out(trees, input_ids.device)
+        output = model(
+            input_ids=layout.ids,
+            attention_mask=_visible(layout.branch),
+            position_ids=layout.positions,
+            shift_labels=layout.labels,
+            fused_lm_head=True,
+        )
+        scored = layout.labels != UNSCORED
+        logps = logps.index_put(layout.places, output.log_probs[scored].to(logps.dtype))
+        entropies = entropies.index_put(layout.places, output.entropy[scored].to(logps.dtype))
     return logps, entropies
 
 
+@dataclass(frozen=True)
+class _Tree:
+    """Rows that share a prompt."""
+
+    prompt: Sequence[int]
+    rows: list[int]
+    completions: list[list[int]]
+
+    @property
+    def width(self) -> int:
+        return len(self.prompt) - 1 + sum(map(len, self.completions))
+
+
 def _trees(input_ids: Tensor, attention_mask: Tensor, keep: int) -> list[_Tree]:
+    """The batch's trees, the narrow ones first."""
     trees: dict[tuple[int, ...], _Tree] = {}
-    split = input_ids.shape[1] - keep
-    prompt_real, completion_real = attention_mask[:, :split].bool(), attention_mask[:, split:].bool()
-    for row in range(len(input_ids)):
-        prompt = input_ids[row, :split][prompt_real[row]]
-        tree = trees.setdefault(tuple(prompt.tolist()), _Tree(prompt, [], []))
+    for row, (ids, real) in enumerate(zip(input_ids.tolist(), attention_mask.bool().tolist(), strict=True)):
+        prompt = tuple(_where(ids[:-keep], real[:-keep]))
+        tree = trees.setdefault(prompt, _Tree(prompt, [], []))
         tree.rows.append(row)
-        tree.completions.append(input_ids[row, split:][completion_real[row]])
-    return sorted(trees.values(), key=lambda tree: tree.length)
+        tree.completions.append(_where(ids[-keep:], real[-keep:]))
+    return sorted(trees.values(), key=lambda tree: tree.width)
 
 
-def _chunks(trees: Sequence[_Tree]) -> list[list[_Tree]]:
-    """Neighbours in length together, so that little is padding."""
-    chunks: list[list[_Tree]] = []
+def _where(ids: Sequence[int], real: Sequence[bool]) -> list[int]:
+    return [token for token, counts in zip(ids, real, strict=True) if counts]
+
+
+def _chunks(trees: Sequence[_Tree], limit: int) -> Iterator[list[_Tree]]:
+    """Neighbours in width together, so that little is padding."""
+    chunk: list[_Tree] = []
     for tree in trees:
-        if not chunks or (len(chunks[-1]) + 1) * tree.length > CHUNK_TOKENS:
-            chunks.append([])
-        chunks[-1].append(tree)
-    return chunks
+        if chunk and (len(chunk) + 1) * tree.width > limit:
+            yield chunk
+            chunk = []
+        chunk.append(tree)
+    if chunk:
+        yield chunk
 
 
-def _forward(model: Any, trees: Sequence[_Tree], temperature: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """One forward over some trees: each completion token's log-probability and entropy, and where it goes."""
-    device = trees[0].prompt.device
-    width = max(tree.length for tree in trees)
-    ids = torch.zeros(len(trees), width, dtype=torch.long, device=device)
-    positions = torch.zeros(len(trees), width, dtype=torch.long, device=device)
-    branch = torch.full((len(trees), width), -1, dtype=torch.long, device=device)
-    sources: list[tuple[int, int]] = []
-    targets: list[Tensor] = []
+@dataclass(frozen=True)
+class _Layout:
+    """Some trees as a model reads them: four tensors (trees, width), and where the scored positions belong."""
+
+    ids: Tensor
+    positions: Tensor
+    branch: Tensor
+    labels: Tensor
+    """The next token of the branch, or UNSCORED."""
+    places: tuple[Tensor, Tensor]
+    """(row, column) in the batch, in the order in which `labels` has them."""
+
+
+def _lay_out(trees: Sequence[_Tree], device: torch.device) -> _Layout:
+    """Each branch begins with the prompt's last token, from which its completion's first one is predicted."""
+    width = max(tree.width for tree in trees)
+    ids, positions, branch, labels = (torch.full((len(trees), width), fill) for fill in (0, 0, PADDING, UNSCORED))
     places: list[tuple[int, int]] = []
-    for index, tree in enumerate(trees):
-        start = len(tree.prompt)
-        ids[index, :start] = tree.prompt
-        positions[index, :start] = torch.arange(start, device=device)
-        branch[index, :start] = 0
+    for at, tree in enumerate(trees):
+        *shared, last = tree.prompt
+        end = len(shared)
+        ids[at, :end] = torch.tensor(shared, dtype=torch.long)
+        positions[at, :end] = torch.arange(end)
+        branch[at, :end] = PROMPT
         for number, (row, completion) in enumerate(zip(tree.rows, tree.completions, strict=True), start=1):
-            length = len(completion)
-            end = start + length
-            ids[index, start:end] = completion
-            positions[index, start:end] = torch.arange(len(tree.prompt), len(tree.prompt) + length, device=device)
-            branch[index, start:end] = number
-            sources += [
-                (index, len(tree.prompt) - 1 if offset == 0 else start + offset - 1) for offset in range(length)
-            ]
-            places += [(row, offset) for offset in range(length)]
-            targets.append(completion)
-            start = end
-    hidden = model.get_decoder()(
-        input_ids=ids, attention_mask=_visible(branch), position_ids=positions, use_cache=False
-    ).last_hidden_state
-    at = torch.tensor(sources, device=device)
-    to = torch.tensor(places, device=device)
-    logits = model.get_output_embeddings()(hidden[at[:, 0], at[:, 1]]).float() / temperature
-    every = torch.log_softmax(logits, dim=-1)
-    chosen = every.gather(1, torch.cat(targets)[:, None]).squeeze(1)
-    with torch.no_grad():
-        entropy = -(every.exp() * every).sum(-1)
-    return chosen, entropy, to[:, 0], to[:, 1]
+            start, end = end, end + len(completion)
+            ids[at, start:end] = torch.tensor([last, *completion][: len(completion)], dtype=torch.long)
+            positions[at, start:end] = torch.arange(len(shared), len(shared) + len(completion))
+            branch[at, start:end] = number
+            labels[at, start:end] = torch.tensor(completion, dtype=torch.long)
+            places += [(row, column) for column in range(len(completion))]
+    rows, columns = torch.tensor(places, dtype=torch.long, device=device).reshape(-1, 2).T
+    return _Layout(ids.to(device), positions.to(device), branch.to(device), labels.to(device), (rows, columns))
 
 
 def _visible(branch: Tensor) -> Tensor:
     """(trees, 1, width, width), true where a position may look: back at the prompt, and at its own branch.
 
-    Padding (branch −1) looks at itself alone, so that no row of the softmax is empty.
+    Padding looks at padding alone, so that no row of the softmax is empty.
     """
     width = branch.shape[1]
     causal = torch.ones(width, width, dtype=torch.bool, device=branch.device).tril()
     own = branch[:, :, None] == branch[:, None, :]
-    prompt = (branch[:, None, :] == 0) & (branch[:, :, None] >= 0)
+    prompt = (branch[:, None, :] == PROMPT) & (branch[:, :, None] != PADDING)
     return ((own | prompt) & causal)[:, None]

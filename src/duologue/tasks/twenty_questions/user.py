@@ -123,7 +123,7 @@ class Thinker:
 
 def familiar_habits(rng: Random) -> Profile:
     """The habits of the users that training meets."""
-    return Profile(patience=rng.randint(9, 12), echo=rng.choice((0.4, 0.7)))
+    return Profile(patience=rng.randint(9, 12), echo=rng.choice((0.8, 1.0)))
 
 
 def unseen_habits(rng: Random) -> Profile:
@@ -131,7 +131,7 @@ def unseen_habits(rng: Random) -> Profile:
     return Profile(
         patience=rng.choice((7, 8, 13, 14)),
         wrong_guesses=rng.choice((3, 5)),
-        echo=rng.choice((0.0, 1.0)),
+        echo=rng.choice((0.4, 0.6)),
         further=rng.choice((0.2, 0.5)),
     )
 

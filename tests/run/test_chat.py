@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import io
+import os
+import pty
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from duologue.errors import DuologueError, ModelError, RunError
+from duologue.run import chat
+from duologue.run.chat import converse_with_person, model_of
+from duologue.tasks import load_task
+
+TASK = load_task("groceries")
+
+
+def talk(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    source: Path,
+    lines: str,
+    task: str | None = "groceries",
+    seed: int = 0,
+) -> str:
+    """What the terminal shows to a person who types these lines."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
+    converse_with_person(str(source), task, "trained", seed)
+    return capsys.readouterr().out
+
+
+def test_the_person_gets_a_goal_phrases_and_replies(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], small_model: Path
+) -> None:
+    shown = talk(monkeypatch, capsys, small_model, "i want some milk .\n\n  \nto boston .\n/quit\nnever read\n")
+    assert "Your goal: you want" in shown
+    assert all(phrase in shown for phrase in TASK.phrases)
+    assert "Ctrl-D" in shown and "/quit" in shown
+    assert shown.count("model  ") == 2
+    assert re.search(r"2 replies; success \d\.\d\d, ", shown)
+
+
+def test_the_end_of_the_input_leaves(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], small_model: Path
+) -> None:
+    assert "1 replies" in talk(monkeypatch, capsys, small_model, "i want some milk .\n")
+    assert "replies" not in talk(monkeypatch, capsys, small_model, "")
+
+
+def test_a_seed_fixes_goal_and_replies(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], small_model: Path
+) -> None:
+    first = talk(monkeypatch, capsys, small_model, "hello\n", seed=3)
+    assert talk(monkeypatch, capsys, small_model, "hello\n", seed=3) == first
+    assert talk(monkeypatch, capsys, small_model, "hello\n", seed=4) != first
+
+
+def test_without_a_task_there_is_no_goal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], small_model: Path
+) -> None:
+    monkeypatch.setattr(chat, "Sampling", lambda **_: chat_sampling())
+    shown = talk(monkeypatch, capsys, small_model, "hello\n", task=None)
+    assert "Your goal" not in shown and "success" not in shown
+
+
+def chat_sampling() -> object:
+    from duologue.models.base import Sampling
+
+    return Sampling(max_tokens=5)
+
+
+def test_a_conversation_that_outgrows_the_context_ends_with_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], small_model: Path
+) -> None:
+    shown = talk(monkeypatch, capsys, small_model, "milk " * 300 + "\nagain\n")
+    assert "the context of" in shown
+    assert "model  " not in shown
+
+
+def test_an_arm_that_was_not_trained_names_the_nearest(tmp_path: Path, small_model: Path) -> None:
+    shutil.copytree(small_model, tmp_path / "run" / "models" / "single-turn")
+    with pytest.raises(RunError, match='has no trained arm "singleturn"; did you mean "single-turn"'):
+        converse_with_person(str(tmp_path / "run"), None, "singleturn", 0)
+    assert model_of(str(tmp_path / "run"), "single-turn") == str(tmp_path / "run" / "models" / "single-turn")
+
+
+def test_a_run_that_is_not_there_names_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "quickstart").mkdir()
+    with pytest.raises(RunError, match=r"there is no run or model .*quickstrat; did you mean .*quickstart"):
+        converse_with_person(str(tmp_path / "quickstrat"), None, "trained", 0)
+
+
+def test_a_run_without_a_model_yet_says_so(tmp_path: Path) -> None:
+    (tmp_path / "journal.jsonl").write_text("")
+    with pytest.raises(RunError, match="has no trained model yet"):
+        converse_with_person(str(tmp_path), None, "trained", 0)
+
+
+def test_a_folder_that_is_no_model_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="has no tokenizer"):
+        converse_with_person(str(tmp_path), None, "trained", 0)
+
+
+def test_an_unknown_task_names_the_nearest(small_model: Path) -> None:
+    with pytest.raises(DuologueError, match='no task "grocery"; did you mean "groceries"'):
+        converse_with_person(str(small_model), "grocery", "trained", 0)
+
+
+def read_until(terminal: int, text: str, shown: str = "") -> str:
+    until = time.monotonic() + 120
+    while text not in shown and time.monotonic() < until:
+        shown += os.read(terminal, 4096).decode()
+    return shown
+
+
+@pytest.mark.parametrize(
+    "leaving", [pytest.param(b"\x03", id="Ctrl-C"), pytest.param(b"\x04", id="Ctrl-D", marks=pytest.mark.slow)]
+)
+def test_at_a_terminal_a_key_leaves_at_once(small_model: Path, leaving: bytes) -> None:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "duologue", "chat", str(small_model), "--task", "groceries"]
+    process = subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True, preexec_fn=take_terminal
+    )
+    os.close(theirs)
+    read_until(ours, "you  ")
+    os.write(ours, b"i want some milk .\n")
+    read_until(ours, "you  ", read_until(ours, "model  ").partition("model  ")[2])
+    os.write(ours, leaving)
+    shown = read_until(ours, "1 replies; ")
+    assert process.wait(timeout=60) == 0
+    assert "Traceback" not in shown
+    os.close(ours)
+
+
+def take_terminal() -> None:
+    """Make the terminal the session's own, so that its keys are signals."""
+    import fcntl
+    import termios
+
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from duologue.errors import DataError, RecipeError
+from duologue.recipe import ARMS, overridden, parse
+from duologue.run.check import check
+
+TABLE: dict[str, Any] = {
+    "name": "plain",
+    "task": {"name": "groceries"},
+    "train": [{"algorithm": "grpo"}],
+    "evaluate": {"arms": list(ARMS)},
+}
+
+
+def checked(*overrides: str) -> None:
+    table = TABLE
+    for override in overrides:
+        table = overridden(table, override)
+    recipe = parse(table, "plain.toml")
+    check(recipe, recipe.evaluate.arms)
+
+
+def test_what_the_recipe_names_is_there() -> None:
+    checked("evaluate.users.unseen.profiles=unseen")
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("task.name=grocery", 'no task "grocery"; did you mean "groceries"'),
+        ("user.profiles=trane", 'no user profiles "trane"; did you mean "train"'),
+        ("evaluate.users.new.profiles=unsen", 'no user profiles "unsen"; did you mean "unseen"'),
+        ("assistant.system=x", None),
+        ("arms.polite.assistant.prompt=proactiv", None),
+        ("assistant.prompt=proactiv", 'no system prompt "proactiv"; did you mean "proactive"'),
+        ("reward.metrics.tokns=1", 'no metric "tokns"; did you mean "tokens"'),
+        ("reward.metrics.tokens.rte=1", 'no option "rte"; did you mean "rate"'),
+        ("evaluate.family.arm=traind", 'no arm "traind"; did you mean "trained"'),
+        ('evaluate.family.metrics=["sucess"]', 'no figure "sucess"; did you mean "success"'),
+        ("assistant.model=scripted:oracle", "cannot be trained"),
+        ("assistant.model=new", 'assistant.model = "new" is for arms with'),
+    ],
+)
+def test_what_would_stop_the_run_later_is_said_before(override: str, sentence: str | None) -> None:
+    if sentence is None:
+        checked(override)
+        return
+    with pytest.raises(RecipeError, match=sentence):
+        checked(override)
+
+
+def test_an_unknown_script_names_the_nearest() -> None:
+    with pytest.raises(RecipeError, match='no scripted assistant "oracel"; did you mean "oracle"'):
+        checked("assistant.model=scripted:oracel", "train=[]")
+
+
+OWN_TASK = """
+from dataclasses import replace
+from duologue.tasks import load_task
+task = replace(load_task("groceries"), name="own", goal_maker=lambda split: GOALS[split])
+GOALS = {goals}
+"""
+
+
+def test_an_empty_task_is_named_before_anything_starts(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN_TASK.replace("{goals}", '{"train": [], "test": []}'))
+    with pytest.raises(DataError, match='task "own" has no goals to test on'):
+        checked(f"task.name={tmp_path}/own.py:task", 'evaluate.arms=["base"]')
+    with pytest.raises(DataError, match='task "own" has no goals to train on'):
+        checked(f"task.name={tmp_path}/own.py:task", 'evaluate.arms=["trained"]')
+
+
+def test_a_goal_without_a_request_is_named(tmp_path: Path) -> None:
+    lines = [
+        "from duologue.conversation import Goal, Request",
+        OWN_TASK.replace("GOALS = {goals}", ""),
+        'task = replace(task, goal_maker=lambda split: [Goal("g1", Request(" "))])',
+    ]
+    (tmp_path / "own.py").write_text("\n".join(lines))
+    with pytest.raises(DataError, match="goal 'g1' has no request"):
+        checked(f"task.name={tmp_path}/own.py:task")
+
+
+def test_a_task_of_ones_own_that_is_none_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("task = 3")
+    with pytest.raises(RecipeError, match="is not a Task but a int"):
+        checked(f"task.name={tmp_path}/own.py:task")

@@ -1,0 +1,274 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, strategies as st
+
+from duologue.errors import RecipeError
+from duologue.recipe import ARMS, Recipe, load_recipe, merged, overridden, parse
+from duologue.tasks import load_task
+
+PLAIN: dict[str, Any] = {
+    "name": "plain",
+    "task": {"name": "groceries"},
+    "reward": {"samples": 2, "window": 2},
+    "train": [{"algorithm": "grpo", "steps": 2}],
+}
+
+
+def recipe(*overrides: str, **changes: Any) -> Recipe:
+    table = merged(PLAIN, changes)
+    for override in overrides:
+        table = overridden(table, override)
+    return parse(table, "plain.toml")
+
+
+def refusal(*overrides: str, **changes: Any) -> str:
+    with pytest.raises(RecipeError) as refused:
+        recipe(*overrides, **changes)
+    return str(refused.value)
+
+
+# ---- what is wrong is named, with the nearest right word ----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "right"),
+    [
+        ("asistant.model=tiny", "asistant", "assistant"),
+        ("task.nam=groceries", "nam", "name"),
+        ("assistant.temprature=1", "assistant.temprature", "temperature"),
+        ("assistant.architecture.hiden=3", "assistant.architecture.hiden", "hidden"),
+        ("user.profile=unseen", "user.profile", "profiles"),
+        ("reward.sample=3", "reward.sample", "samples"),
+        ("train.0.step=3", "train.0.step", "steps"),
+        ("run.process=2", "run.process", "processes"),
+        ("evaluate.conversation=2", "evaluate.conversation", "conversations"),
+        ("evaluate.family.metric=3", "evaluate.family.metric", "metrics"),
+        ("evaluate.users.unseen.profil=unseen", "evaluate.users.unseen.profil", "profiles"),
+        ("arms.mine.reward.windw=0", "reward.windw", "window"),
+        ('arms.mine.train=[{algorithm="dpo", state=3}]', "train.0.state", "states"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest_known_one(override: str, key: str, right: str) -> None:
+    sentence = refusal(override)
+    assert f'there is no key "{key}"' in sentence or f'.{key}"; did' in sentence
+    assert f'did you mean "{right}"?' in sentence
+    assert sentence.startswith("plain.toml: ")
+
+
+@pytest.mark.parametrize(
+    ("override", "right"),
+    [
+        ("train.0.algorithm=gropo", "grpo"),
+        ("train.0.loss_type=dappo", "dapo"),
+        ('evaluate.decoding=["greddy"]', "greedy"),
+        ('evaluate.arms=["proactiv"]', "proactive"),
+        ("stop_after=gropo", "grpo"),
+    ],
+)
+def test_an_unknown_value_names_the_nearest_known_one(override: str, right: str) -> None:
+    assert f'did you mean "{right}"?' in refusal(override)
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("reward.window=ful", "plain.toml: reward.window: a number of turns, or \"full\"; it is 'ful'"),
+        ("reward.window=-1", 'plain.toml: reward.window: a number of turns, or "full"; it is -1'),
+        ("reward.samples=0", "plain.toml: reward.samples: input should be greater than 0; it is 0"),
+        ("train.0={steps=3}", 'plain.toml: train.0: say which algorithm, like algorithm = "grpo"'),
+        ("task=groceries", "plain.toml: task: write [task] with name = \"groceries\", say; it is 'groceries'"),
+        ("evaluate.arms=[]", "plain.toml: evaluate.arms: tuple should have at least 1 item"),
+        ('evaluate.arms=["base","base"]', "plain.toml: evaluate.arms names an arm twice: base, base"),
+        ("evaluate.users.train.profiles=unseen", 'plain.toml: evaluate.users.train: "train" are the users of [user]'),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_in_one_sentence(override: str, sentence: str) -> None:
+    refused = refusal(override)
+    assert refused.startswith(sentence)
+    assert "\n" not in refused
+
+
+@pytest.mark.parametrize("name", ["../elsewhere", "a b", "", ".hidden", "a/b"])
+def test_a_name_that_is_no_folder_is_refused(name: str) -> None:
+    assert "it names a folder" in refusal(name=name)
+    assert "it names a folder" in refusal(arms={name: {"reward": {"window": 0}}})
+
+
+def test_every_wrong_key_is_named_at_once() -> None:
+    lines = refusal("reward.sample=3", "run.process=2").splitlines()
+    assert len(lines) == 2
+
+
+def test_a_recipe_without_a_name_says_so() -> None:
+    with pytest.raises(RecipeError, match='"name" is missing'):
+        parse({"task": {"name": "groceries"}}, "plain.toml")
+
+
+def test_an_unknown_task_names_the_nearest() -> None:
+    with pytest.raises(RecipeError, match='no task "grocery"; did you mean "groceries"'):
+        recipe("task.name=grocery").tasks()
+
+
+def test_a_recipe_without_a_task_says_what_to_add() -> None:
+    table = {key: value for key, value in PLAIN.items() if key != "task"}
+    with pytest.raises(RecipeError, match=r"add \[task\]"):
+        parse(table, "plain.toml").tasks()
+
+
+def test_a_task_named_twice_is_refused() -> None:
+    with pytest.raises(RecipeError, match="names a task twice"):
+        recipe(task=[{"name": "groceries"}, {"name": "groceries"}]).tasks()
+
+
+@pytest.mark.parametrize(
+    ("metrics", "sentence"),
+    [
+        ({"tokns": 1.0}, 'no metric "tokns"; did you mean "tokens"'),
+        ({"tokens": {"rte": 1.0}}, 'metric "tokens" has no option "rte"; did you mean "rate"'),
+        ({"tokens": {"wieght": 1.0}}, 'metric "tokens" has no option "wieght"; did you mean "weight"'),
+        ({"tokens": {"rate": "much"}}, 'metric "tokens", option "rate": .*it is \'much\''),
+    ],
+)
+def test_a_wrong_metric_or_option_is_named(metrics: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(RecipeError, match=sentence):
+        recipe(reward={"metrics": metrics}).reward.of(load_task("groceries"))
+
+
+def test_a_metric_that_is_neither_a_weight_nor_a_table_is_refused() -> None:
+    assert "a metric is a weight" in refusal(reward={"metrics": {"tokens": "x"}})
+
+
+def test_an_unknown_system_prompt_names_the_nearest() -> None:
+    with pytest.raises(RecipeError, match='no system prompt "proactiv"; did you mean "proactive"'):
+        recipe("assistant.prompt=proactiv").assistant.system_prompt(load_task("groceries"))
+
+
+# ---- files and --set ----------------------------------------------------------------------------------------
+
+
+def test_a_missing_file_names_the_nearest_one(tmp_path: Path) -> None:
+    (tmp_path / "quickstart.toml").write_text("")
+    with pytest.raises(RecipeError, match=r"there is no recipe .*quickstrat.toml; did you mean .*quickstart.toml"):
+        load_recipe(tmp_path / "quickstrat.toml")
+
+
+@pytest.mark.parametrize("content", [b"name = ", b"\xff\xfe", b"name: yaml", b'name = "a"\nname = "b"'])
+def test_a_file_that_is_not_toml_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "broken.toml"
+    path.write_bytes(content)
+    with pytest.raises(RecipeError, match=r"broken\.toml is not TOML"):
+        load_recipe(path)
+
+
+def test_a_folder_is_no_recipe(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="cannot be read: Is a directory"):
+        load_recipe(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        ("reward.samples=5", {"reward": {"samples": 5}}),
+        ("reward.window=full", {"reward": {"window": "full"}}),
+        ('evaluate.arms=["base", "oracle"]', {"evaluate": {"arms": ["base", "oracle"]}}),
+        ("reward.metrics.tokens.rate=5e-4", {"reward": {"metrics": {"tokens": {"rate": 5e-4}}}}),
+        ("name=a=b", {"name": "a=b"}),
+    ],
+)
+def test_set_reads_toml_values_and_plain_words(override: str, value: dict[str, Any]) -> None:
+    assert overridden({}, override) == value
+
+
+def test_set_reaches_into_lists() -> None:
+    assert overridden(PLAIN, "train.0.steps=60")["train"] == [{"algorithm": "grpo", "steps": 60}]
+
+
+@pytest.mark.parametrize("override", ["reward.samples", "=3", "", "train.5.steps=1", "train.first.steps=1"])
+def test_a_set_that_points_nowhere_is_refused(override: str) -> None:
+    with pytest.raises(RecipeError, match=r"^--set"):
+        overridden(PLAIN, override)
+
+
+def test_set_leaves_the_table_it_was_given_alone() -> None:
+    before = repr(PLAIN)
+    overridden(PLAIN, "train.0.steps=60")
+    overridden(PLAIN, "reward.samples=9")
+    assert repr(PLAIN) == before
+
+
+TREES = st.recursive(
+    st.integers() | st.text(max_size=3), lambda inner: st.dictionaries(st.text(max_size=2), inner), max_leaves=8
+)
+TABLES = st.dictionaries(st.text(max_size=2), TREES)
+
+
+@given(TABLES, TABLES)
+def test_merging_twice_is_merging_once(table: dict[str, Any], changes: dict[str, Any]) -> None:
+    once = merged(table, changes)
+    assert merged(once, changes) == once
+
+
+# ---- arms ---------------------------------------------------------------------------------------------------
+
+
+def differing(one: Any, other: Any, place: str = "") -> set[str]:
+    """The dotted keys at which two dumped recipes differ."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        keys = {*one, *other}
+        return {found for key in keys for found in differing(one.get(key), other.get(key), f"{place}.{key}")}
+    return set() if one == other else {place.removeprefix(".")}
+
+
+@pytest.mark.parametrize(
+    ("arm", "keys"),
+    [
+        ("trained", set()),
+        ("single-turn", {"reward.window"}),
+        ("single-turn-blind", {"reward.window", "reward.reacts"}),
+        ("base", {"train"}),
+        ("proactive", {"train", "assistant.prompt"}),
+        ("ask-missing", {"train", "assistant.prompt"}),
+        ("oracle", {"train", "assistant.model"}),
+    ],
+)
+def test_an_arm_differs_from_the_recipe_in_what_it_says_alone(arm: str, keys: set[str]) -> None:
+    whole = recipe(evaluate={"arms": list(ARMS), "users": {"unseen": {"profiles": "unseen"}}})
+    assert differing(whole.model_dump(mode="json"), whole.arm(arm).model_dump(mode="json")) == keys
+
+
+def test_an_arm_of_ones_own_changes_the_keys_it_shows() -> None:
+    whole = recipe(arms={"patient": {"reward": {"samples": 8}}}, evaluate={"arms": ["patient"]})
+    own = whole.arm("patient")
+    dumped = {"arms.patient", "reward.samples"}
+    assert differing(whole.model_dump(mode="json"), own.model_dump(mode="json")) == dumped
+    assert own.reward.samples == 8
+
+
+def test_an_arm_of_ones_own_is_checked_though_no_evaluation_names_it() -> None:
+    assert "arms.mine" in refusal(arms={"mine": {"reward": {"window": "ful"}}})
+
+
+def test_an_unknown_arm_names_the_nearest() -> None:
+    with pytest.raises(RecipeError, match='there is no arm "singleturn"; did you mean "single-turn"'):
+        recipe().arm("singleturn")
+
+
+def test_stop_after_leaves_out_later_stages() -> None:
+    stages = [{"algorithm": "sft"}, {"algorithm": "dpo"}, {"algorithm": "grpo"}]
+    whole = recipe(train=stages, stop_after="dpo")
+    assert [stage.algorithm for stage in whole.stages] == ["sft", "dpo"]
+    assert whole.arm("base").stages == ()
+
+
+def test_a_dumped_recipe_is_the_same_recipe() -> None:
+    whole = recipe(arms={"mine": {"reward": {"window": 0}}}, evaluate={"arms": ["base", "mine"]})
+    assert parse(whole.model_dump(mode="json", exclude_unset=True), "again") == whole
+
+
+def test_the_numbers_of_goals_limit_each_split() -> None:
+    (task,) = recipe(task={"name": "groceries", "train": 3, "test": 2}).tasks()
+    assert (len(task.goals("train")), len(task.goals("test"))) == (3, 2)

@@ -1,0 +1,46 @@
+"""What the trainers' tests start from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from duologue.background import BackgroundLoop
+from duologue.run.wiring import quieten_transformers
+from duologue.tasks import load_task
+from duologue.training.scratch import new_model, stage_examples
+from duologue.training.settings import ScratchSettings, SftSettings
+from duologue.training.sft import train_sft
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a model that has seen a few hundred conversations: it speaks, and mostly nonsense."""
+    quieten_transformers()
+    groceries = load_task("groceries")
+    architecture = ScratchSettings(hidden=64, intermediate=128, layers=2, heads=2, head_dim=32, context=256)
+    settings = SftSettings(
+        data="demonstrations",
+        conversations={"groceries": 600},
+        batch=8,
+        learning_rate=3e-3,
+        optimizer="muon",
+        warmup=5,
+        hold=0.33,
+        save_steps=None,
+    )
+    policy = new_model([groceries], architecture, seed=0)
+    examples = stage_examples([groceries], settings, seed=1)
+    folder = tmp_path_factory.mktemp("base")
+    train_sft(policy.model, policy.tokenizer, examples, settings, folder=folder, seed=0)
+    policy.save(folder / "model")
+    return folder / "model"
+
+
+@pytest.fixture
+def loop() -> Iterator[BackgroundLoop]:
+    """A running loop."""
+    with BackgroundLoop() as running:
+        yield running
