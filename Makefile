@@ -51,6 +51,7 @@ demo: venv
 
 tiny: venv
 	$(BIN)/duologue train recipes/tiny.toml
+	rm -rf src/duologue/models/tiny && cp -R runs/tiny/models/trained src/duologue/models/tiny
 
 # The tests of the report open it in a browser.
 BROWSERS := chromium chromium-browser google-chrome

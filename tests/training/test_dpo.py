@@ -191,21 +191,35 @@ def test_training_raises_the_margins(
     assert [step["step"] for step in recorded] == list(range(1, recorded[0]["steps"] + 1))
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(
+    base: Path, tmp_path_factory: pytest.TempPathFactory, built: tuple[Path, list[Pair]]
+) -> tuple[torch.Tensor, list[int]]:
+    """The weights and the journalled steps of a training that nothing stopped."""
+    with BackgroundLoop() as loop:
+        stage = a_stage(copy_of(built, tmp_path_factory.mktemp("whole")), base, loop, name=NAME, samples=2)
+        train_dpo(SETTINGS, stage)
+        return weights(stage), [step["step"] for step in steps(stage)]
+
+
 @pytest.mark.parametrize("step", [1, 3, 4])
 def test_a_killed_training_goes_on_as_if_it_had_not_been(
-    step: int, base: Path, tmp_path: Path, loop: BackgroundLoop, built: tuple[Path, list[Pair]]
+    step: int,
+    base: Path,
+    tmp_path: Path,
+    loop: BackgroundLoop,
+    built: tuple[Path, list[Pair]],
+    uninterrupted: tuple[torch.Tensor, list[int]],
 ) -> None:
-    whole = a_stage(copy_of(built, tmp_path / "whole"), base, loop, name=NAME, samples=2)
-    train_dpo(SETTINGS, whole)
-
-    cut = copy_of(built, tmp_path / "cut")
+    folder = copy_of(built, tmp_path)
     with pytest.raises(Killed):
-        train_dpo(SETTINGS, a_stage(cut, base, loop, name=NAME, samples=2, progress=kill_at(step)))
-    again = a_stage(cut, base, loop, name=NAME, samples=2)
+        train_dpo(SETTINGS, a_stage(folder, base, loop, name=NAME, samples=2, progress=kill_at(step)))
+
+    again = a_stage(folder, base, loop, name=NAME, samples=2)
     train_dpo(SETTINGS, again)
 
-    torch.testing.assert_close(weights(again), weights(whole), atol=1e-5, rtol=0)
-    assert [each["step"] for each in steps(again)] == [each["step"] for each in steps(whole)]
+    torch.testing.assert_close(weights(again), uninterrupted[0], atol=1e-5, rtol=0)
+    assert [each["step"] for each in steps(again)] == uninterrupted[1]
 
 
 def test_fewer_pairs_than_a_batch_are_one_batch(stage: Stage, built: tuple[Path, list[Pair]]) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from math import sqrt
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Regex, Tokenizer
@@ -24,7 +25,6 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
 
@@ -92,7 +92,7 @@ def build_tokenizer(words: Iterable[str], *, context: int = 512) -> PreTrainedTo
     )
 
 
-def build_model(settings: ScratchSettings, tokenizer: PreTrainedTokenizerBase, seed: int) -> LlamaForCausalLM:
+def build_model(settings: ScratchSettings, tokenizer: Any, seed: int) -> LlamaForCausalLM:
     """A Llama with fresh weights for a tokenizer; equal seeds give equal weights."""
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -131,7 +131,7 @@ def _initialise(model: LlamaForCausalLM, settings: ScratchSettings, seed: int) -
         weight.normal_(0.0, std, generator=generator)
 
 
-def _sample_by_default(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase) -> None:
+def _sample_by_default(model: LlamaForCausalLM, tokenizer: Any) -> None:
     generation = model.generation_config
     generation.do_sample = True
     generation.temperature = 1.0
@@ -141,7 +141,7 @@ def _sample_by_default(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBa
     generation.eos_token_id = tokenizer.eos_token_id
 
 
-def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+def save(model: PreTrainedModel, tokenizer: Any, folder: Path) -> None:
     """Write an ordinary transformers folder, whole or not at all: weights, configs, tokenizer, template."""
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)

@@ -14,15 +14,15 @@ class ScratchSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    hidden: int = Field(128, gt=0)
-    intermediate: int = Field(384, gt=0)
-    layers: int = Field(4, gt=0)
-    heads: int = Field(4, gt=0)
-    head_dim: int = Field(64, gt=0)
-    kv_heads: int = Field(1, gt=0)
-    rope_theta: float = Field(1000.0, gt=0)
-    context: int = Field(512, gt=0)
-    embedding_std: float = Field(0.08, gt=0)
+    hidden: int = Field(default=128, gt=0)
+    intermediate: int = Field(default=384, gt=0)
+    layers: int = Field(default=4, gt=0)
+    heads: int = Field(default=4, gt=0)
+    head_dim: int = Field(default=64, gt=0)
+    kv_heads: int = Field(default=1, gt=0)
+    rope_theta: float = Field(default=1000.0, gt=0)
+    context: int = Field(default=512, gt=0)
+    embedding_std: float = Field(default=0.08, gt=0)
 
 
 class StageSettings(BaseModel):
@@ -30,24 +30,24 @@ class StageSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    learning_rate: float = Field(1e-5, gt=0)
-    warmup: int = Field(5, ge=0)
+    learning_rate: float = Field(default=1e-5, gt=0)
+    warmup: int = Field(default=5, ge=0)
     """Steps until the learning rate is reached."""
     hold: Probability = 0.0
     """Share of the steps that keep the full learning rate before it falls, linearly."""
     floor: Probability = 0.2
     """What the learning rate falls to, as a share of it."""
-    max_grad_norm: float = Field(1.0, gt=0)
-    save_steps: int | None = Field(10, gt=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    save_steps: int | None = Field(default=10, gt=0)
     """Steps between checkpoints; None writes none."""
 
 
 class ExploreSettings(StageSettings):
     """Algorithms that reward candidate replies on states the current policy reaches."""
 
-    candidates: int = Field(6, ge=2)
+    candidates: int = Field(default=6, ge=2)
     """Replies drawn at each state."""
-    deepest: int = Field(4, ge=0)
+    deepest: int = Field(default=4, ge=0)
     """Half the states are first turns, the others after 1 to `deepest` turns."""
 
 
@@ -55,15 +55,15 @@ class GrpoSettings(ExploreSettings):
     """GRPO with MR as the reward of fresh replies (TRL's GRPOTrainer)."""
 
     algorithm: Literal["grpo"]
-    steps: int = Field(60, gt=0)
-    groups: int = Field(40, gt=0)
+    steps: int = Field(default=60, gt=0)
+    groups: int = Field(default=40, gt=0)
     """States a step."""
-    micro_groups: int | None = Field(None, gt=0)
+    micro_groups: int | None = Field(default=None, gt=0)
     """States a forward and backward pass, where not all of a step's fit; must divide `groups`."""
-    learning_rate: float = Field(7e-4, gt=0)
+    learning_rate: float = Field(default=7e-4, gt=0)
     scale_rewards: Literal["batch", "group", "none"] = "batch"
     loss_type: Literal["dapo", "grpo", "bnpo", "dr_grpo"] = "dapo"
-    beta: float = Field(0.0, ge=0)
+    beta: float = Field(default=0.0, ge=0)
     """Weight of the KL to the stage's start."""
     shared_prompts: bool = True
     """Compute a group's prompt once (equal gradients, several times faster)."""
@@ -73,17 +73,17 @@ class DpoSettings(ExploreSettings):
     """DPO on pairs of replies, built once by the stage's first policy (TRL's DPOTrainer)."""
 
     algorithm: Literal["dpo"]
-    states: int = Field(1344, gt=0)
+    states: int = Field(default=1344, gt=0)
     """States at which candidates are compared."""
-    min_gap: float = Field(0.1, ge=0)
-    noise: float = Field(1.0, ge=0)
+    min_gap: float = Field(default=0.1, ge=0)
+    noise: float = Field(default=1.0, ge=0)
     """Standard errors a gap must exceed, too."""
-    pairs_per_state: int = Field(2, gt=0)
-    epochs: int = Field(4, gt=0)
-    batch: int = Field(48, gt=0)
-    learning_rate: float = Field(5e-4, gt=0)
-    beta: float = Field(0.1, gt=0)
-    likelihood: float = Field(0.2, ge=0)
+    pairs_per_state: int = Field(default=2, gt=0)
+    epochs: int = Field(default=4, gt=0)
+    batch: int = Field(default=48, gt=0)
+    learning_rate: float = Field(default=5e-4, gt=0)
+    beta: float = Field(default=0.1, gt=0)
+    likelihood: float = Field(default=0.2, ge=0)
     """Weight of the chosen reply's own negative log-likelihood."""
 
 
@@ -97,26 +97,26 @@ class SftSettings(StageSettings):
     """How many demonstrations of each task, by its name."""
     last_reply: tuple[str, ...] = ()
     """Tasks of which only the last reply of a demonstration is learned."""
-    within: int | None = Field(None, gt=0)
+    within: int | None = Field(default=None, gt=0)
     """Only demonstrations whose user was satisfied within so many turns: short ones teach what things are."""
-    states: int = Field(1344, gt=0)
+    states: int = Field(default=1344, gt=0)
     """States at which candidates are compared."""
-    candidates: int = Field(6, ge=2)
+    candidates: int = Field(default=6, ge=2)
     """Replies drawn at each state."""
-    deepest: int = Field(4, ge=0)
+    deepest: int = Field(default=4, ge=0)
     """Half the states are first turns, the others after 1 to `deepest` turns."""
-    epochs: int = Field(1, gt=0)
-    batch: int = Field(32, gt=0)
+    epochs: int = Field(default=1, gt=0)
+    batch: int = Field(default=32, gt=0)
     """Conversations a step."""
-    micro_batch: int | None = Field(None, gt=0)
+    micro_batch: int | None = Field(default=None, gt=0)
     """Conversations at once, where a whole batch does not fit into memory; it divides `batch`."""
-    learning_rate: float = Field(2e-5, gt=0)
+    learning_rate: float = Field(default=2e-5, gt=0)
     optimizer: Literal["adamw", "muon"] = "adamw"
-    muon_learning_rate: float = Field(0.02, gt=0)
+    muon_learning_rate: float = Field(default=0.02, gt=0)
     """Of the matrices inside the layers, with `optimizer = "muon"`."""
-    warmup: int = Field(20, ge=0)
+    warmup: int = Field(default=20, ge=0)
     floor: Probability = 0.05
-    save_steps: int | None = Field(200, gt=0)
+    save_steps: int | None = Field(default=200, gt=0)
 
 
 TrainSettings = Annotated[GrpoSettings | DpoSettings | SftSettings, Field(discriminator="algorithm")]

@@ -17,7 +17,6 @@ import torch
 from datasets import Dataset
 from transformers import (
     PreTrainedModel,
-    PreTrainedTokenizerBase,
     PrinterCallback,
     TrainerCallback,
     TrainerControl,
@@ -91,8 +90,8 @@ OnStep = Callable[[StepReport], None]
 
 
 def train_sft(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    model: Any,
+    tokenizer: Any,
     examples: Sequence[Example],
     settings: SftSettings,
     *,
@@ -152,7 +151,7 @@ def batches(lengths: Sequence[int], size: int, epochs: int, seed: int) -> list[l
 # ---- from conversations to ids and labels
 
 
-def tokenised(tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]) -> Iterator[Row | None]:
+def tokenised(tokenizer: Any, examples: Sequence[Example]) -> Iterator[Row | None]:
     """Each example as a row; `None` where its reply does not tokenise back.
 
     Raises:
@@ -166,7 +165,7 @@ def tokenised(tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]) -
         yield _last_reply(tokenizer, example) if example.trained == "last" else _all_replies(tokenizer, example)
 
 
-def _all_replies(tokenizer: PreTrainedTokenizerBase, example: Example) -> Row:
+def _all_replies(tokenizer: Any, example: Example) -> Row:
     if "{% generation %}" not in tokenizer.chat_template and "{%- generation" not in tokenizer.chat_template:
         raise ModelError(
             "the model's chat template does not mark the assistant's tokens ({% generation %}), so not all replies "
@@ -177,7 +176,7 @@ def _all_replies(tokenizer: PreTrainedTokenizerBase, example: Example) -> Row:
     return Row(ids, [token if own else IGNORED for token, own in zip(ids, mask, strict=True)])
 
 
-def _last_reply(tokenizer: PreTrainedTokenizerBase, example: Example) -> Row | None:
+def _last_reply(tokenizer: Any, example: Example) -> Row | None:
     chat = _chat(example)
     prompt = tokenizer.apply_chat_template(chat[:-1], add_generation_prompt=True, return_dict=True)["input_ids"]
     whole = tokenizer.apply_chat_template(chat, return_dict=True)["input_ids"]
@@ -187,7 +186,7 @@ def _last_reply(tokenizer: PreTrainedTokenizerBase, example: Example) -> Row | N
     return Row(whole, [IGNORED] * len(prompt) + reply)
 
 
-def _reads_back(tokenizer: PreTrainedTokenizerBase, reply: list[int], example: Example) -> bool:
+def _reads_back(tokenizer: Any, reply: list[int], example: Example) -> bool:
     if example.ids is not None:
         return tuple(reply[: len(example.ids)]) == example.ids
     return tokenizer.decode(reply, skip_special_tokens=True).strip() == example.messages[-1].content.strip()
@@ -225,8 +224,8 @@ class _Reports(TrainerCallback):
 
 
 def _trainer(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    model: Any,
+    tokenizer: Any,
     rows: Sequence[Row],
     steps: int,
     settings: SftSettings,

@@ -1,0 +1,28 @@
+"""The words of an evaluation: what is measured, for which arms and users, in the order it is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+from duologue.statistics import Range
+
+Decoding = Literal["sampled", "greedy"]
+ARMS = ("base", "proactive", "ask-missing", "single-turn", "single-turn-blind", "dpo", "trained", "oracle")
+USERS = ("train", "unseen", "unseen-habits", "unseen-wording")
+SHARES = (
+    *("success", "satisfaction", "left", "repeats"),
+    *("asks_when_missing", "asks_when_complete", "asks_indifferent"),
+)
+RANGES: Mapping[str, Range] = dict.fromkeys(SHARES, (0.0, 1.0))
+"""The lowest and highest values of figures that have them by definition."""
+METRICS = (
+    *("success", "turns", "tokens", "satisfaction", "left"),
+    *("asks_when_missing", "asks_when_complete", "asks_indifferent", "repeats", "reward"),
+)
+
+
+def ordered(names: Iterable[str], known: Sequence[str]) -> list[str]:
+    """Known names in their order, others by the alphabet after them."""
+    places = {name: index for index, name in enumerate(known)}
+    return sorted(names, key=lambda name: (places.get(name, len(known)), name))
