@@ -73,11 +73,12 @@ def run_jobs(
 
 
 def _environment(threads: int) -> dict[str, str]:
-    """Two OpenMP threads on busy cores collapse, and nothing is to ask the network."""
+    """Two OpenMP threads on busy cores collapse; an arena of memory a thread costs tens of MB; no network."""
     return {
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),
         "OMP_WAIT_POLICY": "PASSIVE",
+        "MALLOC_ARENA_MAX": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "TRL_EXPERIMENTAL_SILENCE": "1",

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 from trl import GRPOTrainer
 
 CPU_TOKENS, GPU_TOKENS = 512, 16384
@@ -87,17 +88,27 @@ def tree_logps(model: Any, input_ids: Tensor, attention_mask: Tensor, logits_to_
     limit = CPU_TOKENS if input_ids.device.type == "cpu" else GPU_TOKENS
     for trees in _chunks(_trees(input_ids, attention_mask, logits_to_keep), limit):
         layout = _lay_out(trees, input_ids.device)
-        output = model(
-            input_ids=layout.ids,
-            attention_mask=_visible(layout.branch),
-            position_ids=layout.positions,
-            shift_labels=layout.labels,
-            fused_lm_head=True,
-        )
-        scored = layout.labels != UNSCORED
-        logps = logps.index_put(layout.places, output.log_probs[scored].to(logps.dtype))
-        entropies = entropies.index_put(layout.places, output.entropy[scored].to(logps.dtype))
+        chosen, entropy = checkpoint(_score, model, layout, use_reentrant=False)
+        logps = logps.index_put(layout.places, chosen.to(logps.dtype))
+        entropies = entropies.index_put(layout.places, entropy.to(logps.dtype))
     return logps, entropies
+
+
+def _score(model: Any, layout: _Layout) -> tuple[Tensor, Tensor]:
+    """The scored positions' log-probabilities and entropies.
+
+    Computed again in the backward pass, a chunk at a time: all chunks' activations together would be most of
+    a training process's memory.
+    """
+    output = model(
+        input_ids=layout.ids,
+        attention_mask=_visible(layout.branch),
+        position_ids=layout.positions,
+        shift_labels=layout.labels,
+        fused_lm_head=True,
+    )
+    scored = layout.labels != UNSCORED
+    return output.log_probs[scored], output.entropy[scored]
 
 
 @dataclass(frozen=True)
