@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -100,7 +101,13 @@ def _plain(recipe: Recipe) -> dict[str, Any]:
 
 
 def _trained_arms(recipe: Recipe) -> list[str]:
-    return [arm for arm in recipe.evaluate.arms if recipe.arm(arm).stages]
+    """The arms that have stages, those that look ahead furthest first: they take longest."""
+    trained = [arm for arm in recipe.evaluate.arms if recipe.arm(arm).stages]
+    return sorted(trained, key=lambda arm: _window(recipe.arm(arm)), reverse=True)
+
+
+def _window(arm: Recipe) -> float:
+    return math.inf if arm.reward.window == "full" else arm.reward.window
 
 
 def _processes(recipe: Recipe) -> int:
