@@ -30,7 +30,7 @@ import torch
 from numpy.typing import NDArray
 
 from duologue import statistics
-from duologue.conversation import Conversation, Ending, Goal
+from duologue.conversation import Conversation, Ending, Goal, message_rows
 from duologue.dataset import Visit, visits
 from duologue.journal import Journal, write_atomically
 from duologue.metrics.base import Supplies
@@ -38,7 +38,7 @@ from duologue.models.base import Reply, Sampling
 from duologue.models.local import LocalModel
 from duologue.reward import Scorer
 from duologue.seeding import derive, digest
-from duologue.simulation import Assistant, Window, look_ahead, reach, truncated
+from duologue.simulation import Assistant, Window, look_ahead, reach
 from duologue.tasks import Task, load_task
 from duologue.users.base import Reacts, User
 
@@ -67,7 +67,7 @@ def cut_after(future: Conversation, window: Window, user: User) -> Conversation:
         if future.ending is Ending.WINDOW:
             raise ValueError(f"the turn limit ended a look-ahead before turn {window}: it has no window of {window}")
         return future
-    seen = truncated(future, length)
+    seen = future.truncated(length)
     return replace(
         future,
         messages=seen.messages,
@@ -122,7 +122,7 @@ async def measure_state(world: World, visit: Visit, *, candidates: int, samples:
     return {
         "task": world.task.name,
         "goal": visit.goal.id,
-        "prefix": [{"role": m.role, "content": m.content} for m in prefix.messages],
+        "prefix": message_rows(prefix.messages),
         "candidates": measured,
     }
 

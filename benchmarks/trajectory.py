@@ -14,7 +14,7 @@ chosen: the best of three by R of whole conversations about training goals, afte
 Not equal, and printed: seconds.
 
     python benchmarks/trajectory.py recipes/quickstart.toml --output runs/trajectory.json
-    python benchmarks/trajectory.py --quick --output /tmp/trajectory.json
+    python benchmarks/trajectory.py --quick --output runs/trajectory-quick.json
 
 What is done is kept in `runs/trajectory/`: a killed run goes on. One thread a process.
 """
@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import hashlib
 import json
 import math
 import multiprocessing
@@ -49,6 +48,7 @@ from duologue.evaluation import Arm, Decoding, Family, evaluate, summarise, tabl
 from duologue.journal import Journal, RunLock, write_atomically
 from duologue.models.base import ChatModel, Reply, Sampling
 from duologue.recipe import Recipe, Table, load_recipe, parse
+from duologue.run.weights import weights_digest
 from duologue.run.wiring import load_local, wire
 from duologue.seeding import derive, digest
 from duologue.simulation import Assistant, converse
@@ -157,7 +157,7 @@ class Trajectories:
         Raises:
             ModelError: none of the conversations could be played.
         """
-        from duologue.training.stage import evaluating
+        from duologue.models.local import evaluating
 
         self._stage.policy.weights_changed()
         batch = [self.planned[number] for number in dict.fromkeys(map(int, prompts))]
@@ -646,16 +646,6 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
         settings.seeds, settings.trial_steps, settings.selection = min(settings.seeds, 1), 2, 20
         settings.tolerance = max(settings.tolerance, 0.2)
     return settings
-
-
-def weights_digest(source: str) -> str:
-    """What stands for a model's weights: a folder's or the built-in one's files, else its name."""
-    from duologue.models.local import BUILT_IN
-
-    found = hashlib.blake2b(source.encode(), digest_size=8)
-    for file in sorted(Path(BUILT_IN.get(source, source)).glob("*.safetensors")):
-        found.update(file.read_bytes())
-    return found.hexdigest()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -80,7 +80,7 @@ class Babbler:
     text: str | None = None
     finish: Finish = "stop"
     pauses: Pauses = at_once
-    error: ModelError | None = None
+    error: Exception | None = None
     fails: Callable[[int], bool] = lambda seed: True
     """Which seeds meet `error`, where there is one."""
     read: list[tuple[Message, ...]] = field(default_factory=list[tuple[Message, ...]])

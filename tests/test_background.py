@@ -71,8 +71,11 @@ def test_closing_ends_generators_that_were_left_half_way() -> None:
 
 def test_closing_twice_is_closing_once() -> None:
     loop = BackgroundLoop()
+    before = threading.active_count()
     loop.close()
+    assert threading.active_count() == before - 1
     loop.close()
+    assert threading.active_count() == before - 1
 
 
 def test_a_coroutine_on_the_loop_cannot_wait_for_the_loop() -> None:

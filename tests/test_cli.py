@@ -222,6 +222,32 @@ def test_reward_scores_a_file(recipe: str, tmp_path: Path, capsys: pytest.Captur
     assert "is there already" in refused(capsys, arguments)
 
 
+class Plugin:
+    """An entry point of another package."""
+
+    name = "their-groceries"
+
+    def load(self) -> object:
+        from duologue.tasks import load_task
+
+        return load_task("groceries")
+
+
+def test_tasks_of_other_packages_are_listed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in ("importlib.metadata.entry_points", "duologue.tasks.entry_points"):
+        monkeypatch.setattr(place, lambda group: [Plugin()])
+    assert exit_code(["tasks", "--json"]) == 0
+    assert list(json.loads(capsys.readouterr().out)) == ["groceries", "twenty-questions", "their-groceries"]
+
+
+def test_a_tasks_own_metrics_stand_below_everybodys(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(["metrics", "--json"]) == 0
+    listed = list(json.loads(capsys.readouterr().out))
+    assert listed == ["tokens", "satisfaction", "groceries: outcome", "twenty-questions: outcome"]
+
+
 @pytest.mark.parametrize("command", ["tasks", "metrics"])
 def test_what_a_recipe_can_name_is_listed(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code([command]) == 0

@@ -6,7 +6,17 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from duologue.conversation import Conversation, Ending, Goal, Message, Reaction, Request, Turn, parse_messages
+from duologue.conversation import (
+    Conversation,
+    Ending,
+    Goal,
+    Message,
+    Reaction,
+    Request,
+    Turn,
+    message_rows,
+    parse_messages,
+)
 from duologue.errors import DataError
 
 REACTION = Reaction(satisfied=False, annoyance=1.0, limit=4.0, leaving=False)
@@ -87,3 +97,16 @@ def test_a_row_that_is_no_message_is_named_by_its_place(row: Any) -> None:
 def test_messages_that_are_no_list_are_refused(rows: Any) -> None:
     with pytest.raises(DataError, match="line 4: messages must be a list"):
         parse_messages(rows, "line 4")
+
+
+def test_rows_are_read_back_as_the_messages_they_were() -> None:
+    said = Conversation().said("hello").replied("how many ?").said("two .")
+
+    assert parse_messages(message_rows(said.messages), "here") == said.messages
+    assert said.replied_at == (1,)
+
+
+def test_satisfaction_falls_to_nought_at_the_limit_and_stays_there() -> None:
+    felt = [Reaction(False, annoyance, limit=4.0, leaving=False).satisfaction for annoyance in (0.0, 1.0, 4.0, 9.0)]
+
+    assert felt == [1.0, 0.75, 0.0, 0.0]

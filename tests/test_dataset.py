@@ -12,7 +12,9 @@ from hypothesis import given, strategies as st
 
 from duologue.conversation import Conversation, Ending, Goal, Message, Request
 from duologue.dataset import (
+    REDRAWS,
     Candidate,
+    Group,
     Pair,
     Row,
     Visit,
@@ -31,7 +33,8 @@ from duologue.errors import ContextOverflow, DataError, ModelError
 from duologue.journal import Journal
 from duologue.metrics import Weighted
 from duologue.models.base import Reply, Sampling
-from duologue.reward import MultiturnReward
+from duologue.reward import MultiturnReward, Reward
+from duologue.seeding import derive
 from duologue.simulation import Assistant
 from duologue.tasks import Task
 from scripted_world import Babbler, Chatterer, length, luck, pause, prefix, shuffled
@@ -136,7 +139,7 @@ def test_a_reply_that_lost_more_than_a_third_of_its_look_aheads_is_not_trained_o
     lossy = row(("a", (9.0, 9.0, None, None)), ("b", (1.0, 1.0, 1.0, 1.0)), ("c", (0.0, 0.0, 0.0, 0.0)))
     (pair,) = pairs([lossy], min_gap=0.0, noise=0.0)[0]
     assert (pair.chosen, pair.rejected) == ("b", "c")
-    assert [reply.content for _, reply in best_replies([lossy])] == ["b"]
+    assert [reply.text for _, reply in best_replies([lossy])] == ["b"]
 
 
 def test_a_cut_reply_may_be_rejected_and_is_never_chosen() -> None:
@@ -144,7 +147,7 @@ def test_a_cut_reply_may_be_rejected_and_is_never_chosen() -> None:
     assert [(p.chosen, p.rejected) for p in pairs([best_is_cut], min_gap=0.0, noise=0.0)[0]] == [("b", "c")]
     worst_is_cut = row(("a", (9.0, 9.0)), ("b", (1.0, 1.0)), cut=["b"])
     assert [(p.chosen, p.rejected) for p in pairs([worst_is_cut], min_gap=0.0, noise=0.0)[0]] == [("a", "b")]
-    assert [reply.content for _, reply in best_replies([best_is_cut])] == ["b"]
+    assert [reply.text for _, reply in best_replies([best_is_cut])] == ["b"]
 
 
 def test_one_look_ahead_cannot_choose_and_measure() -> None:
@@ -231,12 +234,48 @@ async def test_a_cut_reply_and_a_whole_one_of_the_same_text_are_two() -> None:
     assert whole is not cut
 
 
+async def test_a_cut_candidate_and_a_whole_one_of_the_same_text_keep_their_rewards() -> None:
+    replies = (Reply("apple", ids=(1, 9)), Reply("apple", finish="length", ids=(1,)), Reply("apple", ids=(1, 8)))
+    rewards = tuple(Reward(value, None, (value,), {}, (), ()) for value in (1.0, 0.0, 1.0))
+    group = Group("small", GOALS[0], 7, prefix(0), replies, rewards)
+
+    whole, cut = row_of(group).candidates
+
+    assert (whole.text, whole.values, whole.cut, whole.ids) == ("apple", (1.0,), False, (1, 9))
+    assert (cut.text, cut.values, cut.cut, cut.ids) == ("apple", (0.0,), True, (1,))
+
+
 async def test_a_prefix_that_failed_gives_a_group_with_its_reason() -> None:
     task = task_of(Chatterer(fails=lambda seed: True))
     assistant, reward = partners_of(Babbler())(task)
     group = await explore(assistant, task, reward, GOALS[0], depth=2, candidates=3, seed=7)
     assert group.failed == "the user's model: no answer from the user's server"
     assert (group.replies, group.rewards) == ((), ())
+
+
+async def test_candidates_that_cannot_be_drawn_give_a_group_with_its_reason() -> None:
+    task = task_of()
+    model = Babbler(error=ModelError("the server went away"))
+    assistant, reward = partners_of(model)(task)
+    group = await explore(assistant, task, reward, GOALS[0], depth=0, candidates=3, seed=7)
+    assert group.failed == "the assistant's model: the server went away"
+    assert len(model.seeds) == len(set(model.seeds)) == 3 * (1 + REDRAWS)
+
+
+async def test_a_state_that_cannot_be_played_is_drawn_again_with_another_user() -> None:
+    task = task_of()
+    met: list[int] = []
+    broken = Chatterer(fails=lambda seed: True)
+
+    def user(request: Request, seed: int) -> Chatterer:
+        met.append(seed)
+        return broken if seed == 7 else Chatterer(last=3)
+
+    task = replace(task, profiles={"train": user})
+    assistant, reward = partners_of(Babbler())(task)
+    group = await explore(assistant, task, reward, GOALS[0], depth=0, candidates=3, seed=7)
+    assert group.failed is None
+    assert (met[0], group.visit) == (7, derive(7, "redraw", 1))
 
 
 class Short:
@@ -264,11 +303,11 @@ async def test_a_prefix_without_room_for_a_reply_is_taken_back_to_one_with_room(
     assert len(group.replies) == 3
 
 
-async def test_a_first_message_without_room_for_a_reply_is_an_error() -> None:
+async def test_a_first_message_without_room_for_a_reply_is_a_state_that_failed() -> None:
     task = task_of(Chatterer())
     assistant, reward = partners_of(Short(0))(task)
-    with pytest.raises(ContextOverflow, match="too long"):
-        await explore(assistant, task, reward, GOALS[0], depth=0, candidates=3, seed=7)
+    group = await explore(assistant, task, reward, GOALS[0], depth=0, candidates=3, seed=7)
+    assert group.failed == "the assistant's model: 1 messages are too long"
 
 
 def test_half_the_states_are_first_turns() -> None:
@@ -365,13 +404,13 @@ async def test_few_tasks_are_alive_however_long_the_plan(tmp_path: Path) -> None
 
 
 async def test_an_error_stops_a_build_and_leaves_nothing_running(tmp_path: Path) -> None:
-    model = Babbler(error=ModelError("the server went away"), fails=lambda seed: seed % 5 == 0, pauses=shuffled(1))
-    with pytest.raises(ModelError, match="went away"):
+    model = Babbler(error=ValueError("a fault"), fails=lambda seed: seed % 5 == 0, pauses=shuffled(1))
+    with pytest.raises(ValueError, match="a fault"):
         await built(plan(40), model, Journal(tmp_path / "journal.jsonl"))
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_a_prefix_that_failed_is_recorded_and_is_no_row(tmp_path: Path) -> None:
+async def test_a_state_that_failed_is_recorded_and_is_no_row(tmp_path: Path) -> None:
     failing = task_of(Chatterer(fails=lambda seed: True))
     planned = plan(3, failing)
     journal = Journal(tmp_path / "journal.jsonl")

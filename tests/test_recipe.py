@@ -81,6 +81,8 @@ def test_an_unknown_value_names_the_nearest_known_one(override: str, right: str)
         ("reward.samples=0", "plain.toml: reward.samples: input should be greater than 0; it is 0"),
         ("train.0={steps=3}", 'plain.toml: train.0: say which algorithm, like algorithm = "grpo"'),
         ("task=groceries", "plain.toml: task: write [task] with name = \"groceries\", say; it is 'groceries'"),
+        ("train.0.micro_groups=7", "plain.toml: train.0.micro_groups: must divide groups = 40; it is 7"),
+        ('train.0={algorithm="sft",micro_batch=5}', "plain.toml: train.0.micro_batch: must divide batch = 32; it is 5"),
         ("evaluate.arms=[]", "plain.toml: evaluate.arms: tuple should have at least 1 item"),
         ('evaluate.arms=["base","base"]', "plain.toml: evaluate.arms names an arm twice: base, base"),
         ("evaluate.users.train.profiles=unseen", 'plain.toml: evaluate.users.train: "train" are the users of [user]'),
@@ -246,6 +248,17 @@ def test_an_arm_of_ones_own_changes_the_keys_it_shows() -> None:
     dumped = {"arms.patient", "reward.samples"}
     assert differing(whole.model_dump(mode="json"), own.model_dump(mode="json")) == dumped
     assert own.reward.samples == 8
+
+
+def test_a_change_of_a_known_arm_keeps_what_else_makes_it() -> None:
+    whole = recipe(arms={"proactive": {"assistant": {"temperature": 0.5}}, "single-turn": {"reward": {"samples": 7}}})
+    proactive, single = whole.arm("proactive"), whole.arm("single-turn")
+    assert (proactive.assistant.prompt, proactive.assistant.temperature, proactive.stages) == ("proactive", 0.5, ())
+    assert (single.reward.window, single.reward.samples) == (0, 7)
+
+
+def test_what_a_known_arm_says_can_be_replaced() -> None:
+    assert recipe(arms={"single-turn": {"reward": {"window": 1}}}).arm("single-turn").reward.window == 1
 
 
 def test_an_arm_of_ones_own_is_checked_though_no_evaluation_names_it() -> None:

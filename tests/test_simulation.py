@@ -7,7 +7,7 @@ from hypothesis import given, strategies as st
 
 from duologue.conversation import Conversation, Ending, Message
 from duologue.errors import ContextOverflow, ModelError
-from duologue.simulation import Assistant, Window, converse, look_ahead, reach, truncated
+from duologue.simulation import Assistant, Window, converse, look_ahead, reach
 from scripted_world import OPENING, Babbler, Chatterer, Grumbler, babbling, prefix, shuffled
 
 SEEDS = st.integers(0, 2**63 - 1)
@@ -180,7 +180,7 @@ async def test_a_conversation_without_a_reply_is_no_prefix(user: Chatterer, mode
 
 def test_a_truncated_conversation_is_open_and_keeps_what_was_cut_in_it() -> None:
     conversation = OPENING.replied("a", cut=True).said("b").replied("c", cut=True).ended(Ending.WINDOW)
-    assert truncated(conversation, 3) == Conversation(conversation.messages[:3], cut=(1,))
+    assert conversation.truncated(3) == Conversation(conversation.messages[:3], cut=(1,))
 
 
 # Looking ahead

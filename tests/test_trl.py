@@ -292,3 +292,24 @@ def test_deeper_prompts_are_played_by_an_assistant() -> None:
 def test_deeper_prompts_without_an_assistant_are_refused() -> None:
     with pytest.raises(DataError, match="need an assistant to play them"):
         duologue.trl.prompts(TASK, 2, deepest=2)
+
+
+def test_every_prompt_begins_with_the_assistants_system_prompt() -> None:
+    told = Assistant(TASK.scripted["oracle"], system="ask before you order .")
+
+    data = duologue.trl.prompts(TASK, 10, assistant=told, deepest=2)
+
+    assert all(row["prompt"][0] == {"role": "system", "content": "ask before you order ."} for row in data)
+    assert all(row["prompt"][1]["role"] == "user" for row in data)
+
+
+def test_prompts_that_could_not_be_played_are_no_rows() -> None:
+    class Silent:
+        async def reply(self, *_: Any, **__: Any) -> Reply:
+            raise ModelError("the server went away")
+
+        def count_tokens(self, text: str) -> int:
+            return 0
+
+    with pytest.raises(ModelError, match=r"of 20 prompts could not be played; the last: .*the server went away"):
+        duologue.trl.prompts(TASK, 20, assistant=Assistant(Silent()), deepest=2)

@@ -39,7 +39,7 @@ def kill_at(step: int) -> Callable[[int, int, str], None]:
 
 def a_stage(
     folder: Path,
-    model: Path,
+    model: Path | LocalModel,
     loop: BackgroundLoop,
     *,
     name: str = "0-grpo",
@@ -50,9 +50,9 @@ def a_stage(
     seed: int = 0,
     progress: Callable[[int, int, str], None] = lambda *_: None,
 ) -> Stage:
-    """A stage that starts from the model in a folder and goes on from what `folder` holds."""
+    """A stage that starts from a model, or the one in a folder, and goes on from what `folder` holds."""
     folder.mkdir(exist_ok=True)
-    policy = LocalModel.load(model, device="cpu")
+    policy = model if isinstance(model, LocalModel) else LocalModel.load(model, device="cpu")
 
     def partners(task: Task) -> tuple[Assistant, MultiturnReward]:
         assistant = Assistant(policy, sampling=Sampling(max_tokens=max_tokens))
@@ -72,6 +72,14 @@ def weights(stage: Stage) -> torch.Tensor:
 def steps(stage: Stage) -> list[dict[str, Any]]:
     """The journalled steps' figures, in the order of writing."""
     return [entry.value for entry in Journal(stage.journal.path).read("step")]
+
+
+def timeless(stage: Stage) -> list[tuple[str, dict[str, Any]]]:
+    """The whole journal, sorted by key, times left out."""
+    return sorted(
+        (entry.key, {name: value for name, value in entry.value.items() if not name.endswith("seconds")})
+        for entry in Journal(stage.journal.path).read()
+    )
 
 
 def first_turn(groups: Sequence[Group]) -> list[Group]:

@@ -18,8 +18,10 @@ import typer
 from duologue.errors import DuologueError
 
 if TYPE_CHECKING:
+    from duologue.metrics import MetricFactory
     from duologue.recipe import Recipe
     from duologue.run.commands import Watch
+    from duologue.tasks import Task
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -117,6 +119,7 @@ def simulate(
     set_: Overrides = None,
     name: Name = None,
     runs: Runs = RUNS,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Play conversations between an arm and the simulated user.
@@ -127,12 +130,14 @@ def simulate(
     from duologue.run import simulate as run_simulate
 
     settings = _recipe(recipe, set_, name)
-    played = run_simulate(settings, arm, runs / settings.name, count=count, split=split)
-    if output is not None:
-        write_atomically(output, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in played))
-        return
-    for row in played:
-        sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n" if as_json else _transcript(row))
+    seen = output is None and sys.stdout.isatty()  # then the conversations themselves tell how far it is
+    with _progress(quiet or seen) as watch:
+        played = run_simulate(settings, arm, runs / settings.name, count=count, split=split, watch=watch)
+        if output is not None:
+            write_atomically(output, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in played))
+            return
+        for row in played:
+            sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n" if as_json else _transcript(row))
 
 
 @app.command()
@@ -190,9 +195,7 @@ def tasks(as_json: Json = False) -> None:
 
     Example: duologue tasks
     """
-    from duologue.tasks import TASKS, load_task
-
-    rows = {name: load_task(name) for name in TASKS}
+    rows = _tasks()
     if as_json:
         described = {
             name: {
@@ -213,28 +216,43 @@ def tasks(as_json: Json = False) -> None:
 
 @app.command()
 def metrics(as_json: Json = False) -> None:
-    """The metrics that a recipe can name.
+    """The metrics that a recipe can name: everybody's, then each task's own.
 
     Example: duologue metrics
     """
-    import inspect
-
     from duologue.metrics import METRICS
-    from duologue.metrics.base import SUPPLIED
 
-    rows = {
-        name: {
-            "summary": (inspect.getdoc(factory) or "").split("\n\n")[0],
-            "options": [p for p in inspect.signature(factory).parameters if p not in SUPPLIED],
-        }
-        for name, factory in METRICS.items()
-    }
+    rows = {name: _described(factory) for name, factory in METRICS.items()}
+    for task, settings in _tasks().items():
+        own = {name: weighted for name, weighted in settings.metrics.items() if name not in METRICS}
+        rows |= {f"{task}: {name}": _described(weighted.factory) for name, weighted in own.items()}
     if as_json:
         sys.stdout.write(json.dumps(rows, indent=1) + "\n")
         return
     for name, row in rows.items():
         options = f"\n    options: {', '.join(row['options'])}" if row["options"] else ""
         sys.stdout.write(f"{name}\n    {row['summary']}{options}\n")
+
+
+def _tasks() -> dict[str, Task]:
+    """Ours, and those of installed packages, by name."""
+    from importlib.metadata import entry_points
+
+    from duologue.tasks import TASKS, load_task
+
+    plugins = (point.name for point in entry_points(group="duologue.tasks"))
+    return {name: load_task(name) for name in dict.fromkeys((*TASKS, *plugins))}
+
+
+def _described(factory: MetricFactory) -> dict[str, Any]:
+    import inspect
+
+    from duologue.metrics.base import SUPPLIED
+
+    return {
+        "summary": (inspect.getdoc(factory) or "").split("\n\n")[0],
+        "options": [p for p in inspect.signature(factory).parameters if p not in SUPPLIED],
+    }
 
 
 def _recipe(path: Path, overrides: Sequence[str] | None, name: str | None) -> Recipe:

@@ -5,7 +5,7 @@ All are frozen. Whoever continues a conversation makes a new one, so branching i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple, cast
@@ -51,6 +51,11 @@ class Reaction:
     """0 and up; the user leaves at `limit`."""
     limit: float
     leaving: bool
+
+    @property
+    def satisfaction(self) -> float:
+        """max(0, 1 − annoyance ÷ limit): 0 to 1."""
+        return max(0.0, 1.0 - self.annoyance / self.limit)
 
 
 class Turn(NamedTuple):
@@ -99,10 +104,19 @@ class Conversation:
         """The conversation with its ending set."""
         return replace(self, ending=ending, reason=reason)
 
+    def truncated(self, length: int) -> Conversation:
+        """The open conversation of the first `length` messages."""
+        return Conversation(self.messages[:length], cut=tuple(i for i in self.cut if i < length))
+
     @property
     def replies(self) -> tuple[str, ...]:
         """What the assistant said, in order."""
-        return tuple(m.content for m in self.messages if m.role == "assistant")
+        return tuple(self.messages[i].content for i in self.replied_at)
+
+    @property
+    def replied_at(self) -> tuple[int, ...]:
+        """The indices of the replies among the messages."""
+        return tuple(i for i, m in enumerate(self.messages) if m.role == "assistant")
 
     @property
     def turns(self) -> tuple[Turn, ...]:
@@ -140,6 +154,16 @@ class Goal:
     def __post_init__(self) -> None:
         if not self.request.text.strip():
             raise DataError(f"goal {self.id!r} has no request: give it a text that says what the user wants")
+
+
+def message_rows(messages: Iterable[Message], system: str | None = None) -> list[dict[str, str]]:
+    """Messages as `[{"role", "content"}…]`, after the system prompt where there is one.
+
+    >>> message_rows([Message("user", "hello")], system="be brief")
+    [{'role': 'system', 'content': 'be brief'}, {'role': 'user', 'content': 'hello'}]
+    """
+    head = [] if system is None else [Message("system", system)]
+    return [{"role": message.role, "content": message.content} for message in (*head, *messages)]
 
 
 def parse_messages(rows: Any, where: str) -> tuple[Message, ...]:

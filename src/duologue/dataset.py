@@ -9,14 +9,17 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from duologue.conversation import Conversation, Ending, Goal, Message, parse_messages
-from duologue.errors import ContextOverflow, DataError
+from duologue.conversation import Conversation, Ending, Goal, Message, message_rows, parse_messages
+from duologue.errors import ContextOverflow, DataError, ModelError
 from duologue.journal import Journal
 from duologue.models.base import Reply
 from duologue.reward import LOST_LIMIT, MultiturnReward, Reward
 from duologue.seeding import derive, generator
-from duologue.simulation import Assistant, reach, truncated
+from duologue.simulation import Assistant, reach
 from duologue.tasks.base import Task
+
+REDRAWS = 3
+"""Times that a state which cannot be played is drawn again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +36,16 @@ class Group:
 
     @property
     def failed(self) -> str | None:
-        """Why there are no candidates, where the prefix could not be played."""
+        """Why there are no candidates, where the state could not be played."""
         return self.prefix.reason if self.prefix.ending is Ending.FAILED else None
+
+    @property
+    def distinct(self) -> list[tuple[Reply, Reward]]:
+        """The replies that differ in text, or in whether they were cut, with their rewards."""
+        found: dict[tuple[str, str], tuple[Reply, Reward]] = {}
+        for reply, reward in zip(self.replies, self.rewards, strict=True):
+            found.setdefault((reply.text, reply.finish), (reply, reward))
+        return list(found.values())
 
 
 def random_depth(seed: int, deepest: int) -> int:
@@ -49,17 +60,28 @@ async def explore(
     """Play to a turn, draw candidate replies there, and reward each.
 
     Candidates with the same text are one candidate: it is looked ahead from once. A prefix that leaves no
-    room for a reply is taken back to its last state that did.
-
-    Raises:
-        ContextOverflow: the user's first message alone does not fit.
-        ModelError: the assistant's model could not answer.
+    room for a reply is taken back to its last state that did. A state that cannot be played is drawn again,
+    with another user and other words, up to `REDRAWS` times; a group that failed is the last one's.
     """
-    user = task.user(goal.request, seed)
-    prefix = await reach(assistant, user, depth=depth, seed=seed)
-    if prefix.ending is Ending.FAILED:
-        return Group(task.name, goal, seed, prefix, (), ())
-    prefix, replies = await _drawn(assistant, prefix, candidates, seed)
+    group = await _explored(assistant, task, reward, goal, depth, candidates, seed)
+    for redraw in range(1, REDRAWS + 1):
+        if not group.failed:
+            break
+        again = derive(seed, "redraw", redraw)
+        group = await _explored(assistant, task, reward, goal, depth, candidates, again)
+    return group
+
+
+async def _explored(
+    assistant: Assistant, task: Task, reward: MultiturnReward, goal: Goal, depth: int, candidates: int, seed: int
+) -> Group:
+    prefix = await reach(assistant, task.user(goal.request, seed), depth=depth, seed=seed)
+    replies: Sequence[Reply] = ()
+    if prefix.ending is not Ending.FAILED:
+        try:
+            prefix, replies = await _drawn(assistant, prefix, candidates, seed)
+        except ModelError as error:
+            prefix = prefix.ended(Ending.FAILED, f"the assistant's model: {error}")
     rewards = await reward_each(reward, goal, prefix, replies, seed=seed)
     return Group(task.name, goal, seed, prefix, tuple(replies), rewards)
 
@@ -72,10 +94,9 @@ async def _drawn(
     try:
         return prefix, await asyncio.gather(*draws)
     except ContextOverflow:
-        replied = [i for i, m in enumerate(prefix.messages) if m.role == "assistant"]
-        if not replied:
+        if not prefix.replied_at:
             raise
-        return await _drawn(assistant, truncated(prefix, replied[-1]), candidates, seed)
+        return await _drawn(assistant, prefix.truncated(prefix.replied_at[-1]), candidates, seed)
 
 
 async def reward_each(
@@ -126,7 +147,7 @@ class Row:
             "task": self.task,
             "goal": self.goal,
             "visit": self.visit,
-            "prefix": [{"role": m.role, "content": m.content} for m in self.prefix],
+            "prefix": message_rows(self.prefix),
             "candidates": [
                 {"text": c.text, "values": list(c.values), "cut": c.cut, "ids": list(c.ids) if c.ids else None}
                 for c in self.candidates
@@ -146,10 +167,8 @@ class Row:
 
 def row_of(group: Group) -> Row:
     """A group's distinct candidates."""
-    distinct = {reply.text: (reply, reward) for reply, reward in zip(group.replies, group.rewards, strict=True)}
     candidates = tuple(
-        Candidate(text, reward.values, reply.finish == "length", reply.ids)
-        for text, (reply, reward) in distinct.items()
+        Candidate(reply.text, reward.values, reply.finish == "length", reply.ids) for reply, reward in group.distinct
     )
     return Row(group.task, group.goal.id, group.visit, group.prefix.messages, candidates)
 
@@ -196,7 +215,7 @@ async def build(
     """Explore every visit that the journal does not have yet, and journal its row.
 
     Yields:
-        The number of rows journalled so far. A prefix that failed is journalled with its reason.
+        The number of rows journalled so far. A state that failed is journalled with its reason.
     """
     todo = [(f"{key}/{visit.goal.id}/{visit.seed}", visit) for visit in planned]
     done = sum(name in journal for name, _ in todo)
@@ -324,9 +343,9 @@ def pooled_variance(groups: Sequence[Sequence[float]]) -> float:
     return squares / freedom
 
 
-def best_replies(rows: Sequence[Row]) -> list[tuple[Row, Message]]:
+def best_replies(rows: Sequence[Row]) -> list[tuple[Row, Candidate]]:
     """(row, reply) of every row's best whole reply; rows whose candidates are equal are left out."""
-    best: list[tuple[Row, Message]] = []
+    best: list[tuple[Row, Candidate]] = []
     for row in rows:
         scored = [
             (mean, -i, c)
@@ -334,5 +353,5 @@ def best_replies(rows: Sequence[Row]) -> list[tuple[Row, Message]]:
             if c.counts and not c.cut and (mean := c.mean(range(len(c.values)))) is not None
         ]
         if len(scored) > 1 and max(scored)[0] > min(scored)[0]:
-            best.append((row, Message("assistant", max(scored)[2].text)))
+            best.append((row, max(scored)[2]))
     return best

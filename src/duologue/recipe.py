@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, cast, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -23,6 +23,12 @@ from duologue.tasks import Task, load_task
 from duologue.training.settings import ScratchSettings, TrainSettings
 
 Table = dict[str, Any]
+
+ALGORITHMS: dict[str, type[BaseModel]] = {
+    get_args(settings.model_fields["algorithm"].annotation)[0]: settings
+    for settings in get_args(get_args(TrainSettings)[0])
+}
+"""The kinds of `[[train]]` tables, by algorithm."""
 
 ARMS: dict[str, Table] = {
     "base": {"train": []},
@@ -199,7 +205,7 @@ class Recipe(_Settings):
     stop_after: str | None = None
     """The algorithm of the last stage to run; later ones are left out."""
     arms: dict[FolderName, Table] = {}
-    """Arms by name, each the keys it changes."""
+    """Arms by name, each the keys it changes; those of a name in `ARMS` are laid over its own."""
     evaluate: EvaluateSettings = EvaluateSettings()
     run: RunSettings = RunSettings()
 
@@ -225,13 +231,18 @@ class Recipe(_Settings):
             raise RecipeError(f'stop_after = "{self.stop_after}": no such stage{nearest(self.stop_after, algorithms)}')
         return self.train[: algorithms.index(self.stop_after) + 1]
 
+    @property
+    def known_arms(self) -> dict[str, Table]:
+        """Every arm by name, as the changes that make it."""
+        return {name: merged(ARMS.get(name, {}), self.arms.get(name, {})) for name in {**ARMS, **self.arms}}
+
     def arm(self, name: str) -> Recipe:
         """This recipe as one arm has it.
 
         Raises:
             RecipeError: an unknown arm, or a change that is not a recipe's.
         """
-        known = {**ARMS, **self.arms}
+        known = self.known_arms
         if name not in known:
             raise RecipeError(f'there is no arm "{name}"{nearest(name, known)}')
         plain = self.model_dump(mode="json", exclude={"arms"}, exclude_unset=True)
@@ -283,9 +294,8 @@ def parse(table: Table, where: str) -> Recipe:
         RecipeError: naming every key that is wrong, those of its arms included.
     """
     recipe = _validated(table, where)
-    known = {**ARMS, **recipe.arms}
     for name in recipe.evaluate.arms:
-        if name not in known:
+        if name not in (known := recipe.known_arms):
             raise RecipeError(f'{where}: evaluate.arms: there is no arm "{name}"{nearest(name, known)}')
     if len(set(recipe.evaluate.arms)) < len(recipe.evaluate.arms):
         raise RecipeError(f"{where}: evaluate.arms names an arm twice: {', '.join(recipe.evaluate.arms)}")
@@ -345,7 +355,7 @@ def _sentences(error: ValidationError) -> Iterable[str]:
 
 def _place(loc: tuple[int | str, ...]) -> str:
     """The dotted key, without the names of the kinds that were tried there."""
-    tried = {"sft", "dpo", "grpo", "float", "MetricSettings", "constrained-int", "int", "literal['full']"}
+    tried = {*ALGORITHMS, "float", "MetricSettings", "constrained-int", "int", "literal['full']"}
     return ".".join(str(part) for part in loc if part not in tried)
 
 
@@ -364,9 +374,6 @@ def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
 
 
 def _submodel(model: type[BaseModel], part: str) -> type[BaseModel] | None:
-    from duologue.training.settings import DpoSettings, GrpoSettings, SftSettings
-
-    by_algorithm: dict[str, type[BaseModel]] = {"sft": SftSettings, "dpo": DpoSettings, "grpo": GrpoSettings}
     tables: dict[str, type[BaseModel]] = {
         "task": TaskSettings,
         "assistant": AssistantSettings,
@@ -377,7 +384,7 @@ def _submodel(model: type[BaseModel], part: str) -> type[BaseModel] | None:
         "evaluate": EvaluateSettings,
         "family": FamilySettings,
         "run": RunSettings,
-        **by_algorithm,
+        **ALGORITHMS,
     }
     return tables.get(part, model)
 

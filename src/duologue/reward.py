@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from duologue.conversation import Conversation, Ending, Goal
-from duologue.errors import DataError
+from duologue.errors import DataError, RecipeError
 from duologue.metrics.base import Metric, Supplies, Weighted
 from duologue.models.base import Reply
 from duologue.simulation import TURN_LIMIT, Assistant, Window, look_ahead
@@ -90,6 +90,9 @@ class MultiturnReward:
         reacts: whether a scripted user's reaction to the last reply of a cut conversation counts.
         supplies: the token counter and judge for the metrics; left out, the assistant's own counter.
 
+    Raises:
+        RecipeError: less than one sample, a negative window, or a metric that cannot be built.
+
     >>> from duologue.tasks import load_task
     >>> task = load_task("groceries")
     >>> goal, conversation = task.goals("test")[0], Conversation().said("i want seven coffee tonight .")
@@ -113,9 +116,9 @@ class MultiturnReward:
         supplies: Supplies | None = None,
     ) -> None:
         if samples < 1:
-            raise ValueError(f"a reward needs at least one look-ahead; samples is {samples}")
+            raise RecipeError(f"a reward needs at least one look-ahead; samples is {samples}")
         if window != "full" and window < 0:
-            raise ValueError(f'window counts turns: 0 or more, or "full"; it is {window}')
+            raise RecipeError(f'window counts turns: 0 or more, or "full"; it is {window}')
         self.assistant = assistant
         self.users = users
         self.samples = samples

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from duologue.conversation import Conversation, Ending, Message
-from duologue.errors import ContextOverflow, MissingDependency, ModelError
+from duologue.errors import ContextOverflow, ModelError
+from duologue.models import load_local
 from duologue.models.base import ChatModel, Reply, Sampling
 from duologue.seeding import derive, digest
 from duologue.users.base import Reacts, User
@@ -50,13 +51,7 @@ def load_assistant(source: str, *, system: str | None = None, sampling: Sampling
         ModelError: no model there.
         MissingDependency: torch and transformers are not installed.
     """
-    try:
-        from duologue.models.local import LocalModel
-    except ModuleNotFoundError as error:
-        raise MissingDependency(
-            f"playing a model in this process needs {error.name}: pip install 'duologue[train]'"
-        ) from error
-    return Assistant(LocalModel.load(source), system, sampling or Sampling())
+    return Assistant(load_local(source), system, sampling or Sampling())
 
 
 async def converse(
@@ -106,10 +101,9 @@ async def reach(assistant: Assistant, user: User, *, depth: int, seed: int) -> C
         conversation = await _speak(user, opened, derive(seed, "prefix", "user", depth))
     if conversation.ending in (Ending.OPEN, Ending.FAILED):
         return conversation
-    replied = [i for i, m in enumerate(conversation.messages) if m.role == "assistant"]
-    if not replied:
+    if not conversation.replied_at:
         return conversation.ended(Ending.FAILED, conversation.reason or "the user ended it before any reply")
-    return truncated(conversation, replied[-1])
+    return conversation.truncated(conversation.replied_at[-1])
 
 
 async def look_ahead(
@@ -148,12 +142,6 @@ async def look_ahead(
         assistant_seed=lambda turn: derive(seed, "look-ahead", "assistant", prefix, candidate, turn, sample),
         reacts=reacts,
     )
-
-
-def truncated(conversation: Conversation, length: int) -> Conversation:
-    """The open conversation of the first `length` messages."""
-    cut = tuple(i for i in conversation.cut if i < length)
-    return Conversation(conversation.messages[:length], cut=cut)
 
 
 async def _play(
@@ -198,8 +186,6 @@ def _reacted(conversation: Conversation, user: User, *, counts_last: bool) -> Co
     """With a scripted user's reaction to the last reply, or to the one before it."""
     if not isinstance(user, Reacts):
         return conversation
-    replied = [i for i, m in enumerate(conversation.messages) if m.role == "assistant"]
-    if not counts_last:
-        replied = replied[:-1]
-    seen = truncated(conversation, replied[-1] + 1 if replied else 0)
+    replied = conversation.replied_at if counts_last else conversation.replied_at[:-1]
+    seen = conversation.truncated(replied[-1] + 1 if replied else 0)
     return replace(conversation, reaction=user.react(seen))

@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from duologue.background import BackgroundLoop
-from duologue.conversation import Conversation, Goal, Message, parse_messages
+from duologue.conversation import Conversation, Ending, Goal, Message, message_rows, parse_messages
 from duologue.dataset import visits
-from duologue.errors import DataError, MissingDependency, ModelError
+from duologue.errors import DataError, ModelError
 from duologue.metrics.base import Weighted
 from duologue.models.base import Reply, Sampling
 from duologue.reward import MultiturnReward
@@ -61,7 +61,7 @@ def reward(
         window: turns a look-ahead (w), or "full".
         metrics: the reward's parts; left out, the task's own.
         sampling: how look-ahead replies are drawn; left out, the trainer's temperature and length.
-        seed: of the look-aheads' draws.
+        seed: of the look-aheads' draws, where the data set has no `visit` column.
     """
     return TrlReward(task, samples, window, metrics or task.metrics, model, tokenizer, sampling, seed)
 
@@ -109,14 +109,13 @@ class TrlReward:
         """
         if goal is None:
             raise DataError("the multiturn-aware reward needs a `goal` column with ids of the task's training goals")
-        from duologue.training.stage import evaluating
+        from duologue.models.local import evaluating
 
         policy, sampling = self._current(log_metric)
         seeds = visit if visit is not None else [self._seed] * len(prompts)
         ids = completion_ids if completion_ids is not None else [()] * len(prompts)
-        ends = _ends(policy)
         work = [
-            _Candidate(name, *_prefix(prompt), _text(completion), bool(tokens) and tokens[-1] not in ends, seed)
+            _Candidate(name, *_prefix(prompt), _text(completion), bool(tokens) and tokens[-1] not in policy.ends, seed)
             for name, prompt, completion, tokens, seed in zip(goal, prompts, completions, ids, seeds, strict=True)
         ]
         self._loop = self._loop or BackgroundLoop()
@@ -174,10 +173,8 @@ class TrlReward:
 
 def _trainer_behind(log_metric: Any) -> Any:
     """The trainer whose bound method TRL hands to reward functions as `log_metric`."""
-    try:
-        from transformers import Trainer
-    except ModuleNotFoundError as error:
-        raise MissingDependency("duologue.trl needs the extra `train`: pip install 'duologue[train]'") from error
+    from transformers import Trainer
+
     owner = getattr(log_metric, "__self__", None)
     return owner if isinstance(owner, Trainer) else None
 
@@ -192,13 +189,6 @@ class _Candidate:
     text: str
     cut: bool
     seed: int
-
-
-def _ends(policy: LocalModel) -> set[int]:
-    """Ids that end a reply."""
-    model: Any = policy.model
-    named = model.generation_config.eos_token_id
-    return {policy.tokenizer.eos_token_id, *(named if isinstance(named, list) else [named])}
 
 
 def _prefix(prompt: Any) -> tuple[str | None, Conversation]:
@@ -222,11 +212,13 @@ def prompts(task: Task, count: int, *, assistant: Assistant | None = None, deepe
     """A data set of `count` rows: `prompt` (a message list that ends in a user message), `goal`, `visit`.
 
     Args:
-        assistant: who plays the prefixes that are deeper than the first user message.
+        assistant: who plays the prefixes that are deeper than the first user message. Its system prompt
+            stands first in every prompt.
         deepest: with an assistant, half the prompts come after 1 to `deepest` turns.
 
     Raises:
         DataError: `deepest` without an assistant.
+        ModelError: a prefix could not be played.
     """
     from datasets import Dataset  # pyright: ignore[reportMissingTypeStubs]
 
@@ -242,9 +234,12 @@ def prompts(task: Task, count: int, *, assistant: Assistant | None = None, deepe
 
     with BackgroundLoop() as loop:
         played = loop.run(play())
+    failed = [conversation.reason for conversation in played if conversation.ending is Ending.FAILED]
+    if failed:
+        raise ModelError(f"{len(failed)} of {count} prompts could not be played; the last: {failed[-1]}")
     return Dataset.from_dict(  # pyright: ignore[reportUnknownMemberType]
         {
-            "prompt": [[{"role": m.role, "content": m.content} for m in c.messages] for c in played],
+            "prompt": [message_rows(c.messages, silent.system) for c in played],
             "goal": [visit.goal.id for visit in planned],
             "visit": [visit.seed for visit in planned],
         }

@@ -33,8 +33,8 @@ async def test_a_metric_is_given_the_judge_it_names() -> None:
     assert await value(Weighted(judged), judge=Babbler()) == 1.0
 
 
-def test_a_metric_that_needs_a_judge_says_which_section_is_missing() -> None:
-    with pytest.raises(RecipeError, match=r'metric "interactivity" needs a judge: add a \[judge\] section'):
+def test_a_metric_that_needs_a_judge_says_where_to_give_one() -> None:
+    with pytest.raises(RecipeError, match=r'metric "interactivity" needs a judge, .*supplies=Supplies\(judge=…\)'):
         Weighted(judged).build(Supplies(), "interactivity")
 
 

@@ -22,4 +22,6 @@ async def test_satisfaction_falls_with_annoyance_to_0_at_its_limit(annoyance: fl
 async def test_a_user_who_shows_no_reaction_has_no_number_but_a_reason() -> None:
     score = await satisfaction()(OPENING, GOAL)
     assert score.value is None
-    assert score.why == "only scripted users show their reaction; use a judged metric"
+    assert (
+        score.why == "only users that can `react` show their reaction: leave this metric out, or give yours that method"
+    )

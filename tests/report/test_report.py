@@ -159,6 +159,30 @@ def test_the_recipe_and_its_revision_are_told(report: Path) -> None:
     assert "the server did not answer in 60 s (2)" in text
 
 
+def test_every_revision_that_worked_in_the_run_is_told(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "continued", visits=1)
+    recipe = folder / "recipe.toml"
+    recipe.write_text(recipe.read_text().replace("0f3c9a1", "0f3c9a1\n# continued at 7d2e5b4", 1))
+    text = section(write_report(folder).read_text("utf-8"), "making")
+    assert "<dd>0f3c9a1, continued at 7d2e5b4</dd>" in text
+
+
+def test_conversations_of_earlier_settings_are_not_shown(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "twice", tasks=("groceries",), visits=3)
+    before = write_report(folder).read_bytes()
+    played = [line for line in (folder / "journal.jsonl").read_text().splitlines() if '"evaluate/' in line]
+    with (folder / "journal.jsonl").open("a") as journal:
+        journal.writelines(line.replace('"evaluate/', '"evaluate/earlier/') + "\n" for line in played)
+    evaluation = json.loads((folder / "evaluation.json").read_bytes())
+    (folder / "evaluation.json").write_bytes(orjson.dumps({**evaluation, "keys": keys_of(evaluation)}))
+    assert write_report(folder).read_bytes() == before
+
+
+def keys_of(evaluation: dict[str, Any]) -> list[str]:
+    arms: dict[str, dict[str, Any]] = evaluation["arms"]
+    return [f"evaluate/{arm}/{task}/{users}/" for arm, tasks in arms.items() for task in tasks for users in tasks[task]]
+
+
 def test_the_same_folder_gives_the_same_page(run_folder: Path, report: Path) -> None:
     before = report.read_bytes()
     assert write_report(run_folder).read_bytes() == before

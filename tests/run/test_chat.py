@@ -12,9 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from duologue.conversation import Conversation
 from duologue.errors import DuologueError, ModelError, RunError
+from duologue.models.base import Sampling
 from duologue.run import chat
 from duologue.run.chat import converse_with_person, model_of
+from duologue.simulation import Assistant
 from duologue.tasks import load_task
 
 TASK = load_task("groceries")
@@ -63,15 +66,9 @@ def test_a_seed_fixes_goal_and_replies(
 def test_without_a_task_there_is_no_goal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], small_model: Path
 ) -> None:
-    monkeypatch.setattr(chat, "Sampling", lambda **_: chat_sampling())
+    monkeypatch.setattr(chat, "WITHOUT_TASK", 5)
     shown = talk(monkeypatch, capsys, small_model, "hello\n", task=None)
     assert "Your goal" not in shown and "success" not in shown
-
-
-def chat_sampling() -> object:
-    from duologue.models.base import Sampling
-
-    return Sampling(max_tokens=5)
 
 
 def test_a_conversation_that_outgrows_the_context_ends_with_a_sentence(
@@ -80,6 +77,35 @@ def test_a_conversation_that_outgrows_the_context_ends_with_a_sentence(
     shown = talk(monkeypatch, capsys, small_model, "milk " * 300 + "\nagain\n")
     assert "the context of" in shown
     assert "model  " not in shown
+
+
+def trained_run(folder: Path, model: Path, assistant: str) -> Path:
+    shutil.copytree(model, folder / "models" / "trained")
+    (folder / "recipe.toml").write_text(f'name = "r"\n[task]\nname = "groceries"\n[assistant]\n{assistant}\n')
+    return folder
+
+
+def test_a_runs_arm_replies_as_its_recipe_says(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, small_model: Path
+) -> None:
+    seen: list[Assistant] = []
+    monkeypatch.setattr(chat, "_talk", lambda assistant, seed: seen.append(assistant) or Conversation())
+    run = trained_run(tmp_path / "run", small_model, 'prompt = "proactive"\ntemperature = 0.0\nmax_tokens = 3')
+    talk(monkeypatch, capsys, run, "")
+    assert seen[0].system == TASK.prompts["proactive"]
+    assert seen[0].sampling == Sampling(0.0, 1.0, 3)
+    with pytest.raises(DuologueError, match='under the system prompt "proactive" of a task: say --task which'):
+        converse_with_person(str(run), None, "trained", 0)
+
+
+def test_a_runs_arm_keeps_its_own_system_prompt_without_a_task(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, small_model: Path
+) -> None:
+    seen: list[Assistant] = []
+    monkeypatch.setattr(chat, "_talk", lambda assistant, seed: seen.append(assistant) or Conversation())
+    run = trained_run(tmp_path / "run", small_model, 'system = "be brief"\ntop_p = 0.5')
+    talk(monkeypatch, capsys, run, "", task=None)
+    assert (seen[0].system, seen[0].sampling.top_p) == ("be brief", 0.5)
 
 
 def test_an_arm_that_was_not_trained_names_the_nearest(tmp_path: Path, small_model: Path) -> None:

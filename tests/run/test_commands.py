@@ -15,6 +15,7 @@ import pytest
 from duologue.errors import DuologueError, ModelError, RecipeError, RunError
 from duologue.journal import Journal
 from duologue.recipe import Recipe, overridden, parse
+from duologue.report.folder import open_folder
 from duologue.run import commands
 from duologue.run.commands import evaluate, report, simulate, train
 from duologue.run.workers import Job
@@ -155,6 +156,92 @@ def test_another_reward_is_refused_and_restart_moves_the_run_aside(run: Path, sm
     assert len(keys(run, "step")) == 1
 
 
+def test_another_number_of_held_out_goals_keeps_the_training_and_the_conversations(
+    run: Path, small_model: Path
+) -> None:
+    before = {kind: keys(run, kind) for kind in ("step", "conversation")}
+    evaluation = train(recipe(small_model, "task.test=2", "evaluate.conversations=2"), run, watch=unwatched)
+    assert counts(evaluation) == {"base": 2, "trained": 2}
+    assert {kind: keys(run, kind) for kind in before} == before
+
+
+def test_the_report_shows_the_conversations_of_the_last_evaluation_alone(run: Path, small_model: Path) -> None:
+    first = keys(run, "conversation")
+    evaluation = evaluate(
+        recipe(small_model, "reward.metrics.outcome=1.0", 'evaluate.arms=["base"]'), run, watch=unwatched
+    )
+    second = [key for key in keys(run, "conversation") if key not in first]
+    assert len(second) == 4 and all(key.startswith(tuple(evaluation["keys"])) for key in second)
+    assert not any(key.startswith(tuple(evaluation["keys"])) for key in first)
+    shown = {tuple(record["figures"]["reward"]) for record in open_folder(run).records("conversation")}
+    written = {
+        tuple(entry.value["figures"]["reward"])
+        for entry in Journal(run / "journal.jsonl").read("conversation")
+        if entry.key in second
+    }
+    assert len(list(open_folder(run).records("conversation"))) == 4 and shown == written
+
+
+def test_a_model_that_was_changed_since_is_refused(tmp_path: Path, small_model: Path, run: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(small_model, model)
+    train(recipe(model, "train.0.steps=1", "evaluate.conversations=1"), tmp_path / "own", watch=unwatched)
+    (model / "tokenizer_config.json").write_text((model / "tokenizer_config.json").read_text() + " ")
+    with pytest.raises(RunError, match=r"start was '\w+' and is now '\w+'.*redone: trained/0-grpo"):
+        train(recipe(model, "train.0.steps=1", "evaluate.conversations=1"), tmp_path / "own", watch=unwatched)
+
+
+def test_checkpoints_that_a_kill_left_beside_a_whole_model_are_deleted(run: Path, small_model: Path) -> None:
+    work = run / "stages" / "trained" / "0-grpo"
+    (run / "models" / "trained").rename(work / "model")
+    (work / "checkpoint-2").mkdir()
+    train(recipe(small_model), run, watch=unwatched)
+    assert (run / "models" / "trained").is_dir()
+    assert list(work.glob("checkpoint-*")) == []
+
+
+STAGES = (
+    'train=[{algorithm="sft",data="demonstrations",conversations={groceries=240},batch=8,learning_rate=1e-2,'
+    'warmup=2,save_steps=4},{algorithm="dpo",states=24,candidates=4,deepest=1,min_gap=0.0,noise=0.0,epochs=4,batch=2,'
+    "warmup=1,save_steps=2}]"
+)
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+def kill_at(step: int, what: str) -> Callable[[str, int, int, str], None]:
+    def watch(job: str, done: int, total: int, told: str) -> None:
+        if job == "train trained" and done == step and told.startswith(what):
+            raise Killed
+
+    return watch
+
+
+def timeless(run: Path) -> list[tuple[str, dict[str, Any]]]:
+    """What a journal says, times left out."""
+    entries = (entry for entry in Journal(run / "journal.jsonl").read())
+    told = [(e.key, {name: value for name, value in e.value.items() if name != "seconds"}) for e in entries]
+    return sorted(told, key=lambda entry: entry[0])
+
+
+def test_sft_and_dpo_that_were_killed_leave_the_journal_and_model_of_a_whole_run(
+    tmp_path: Path, small_model: Path
+) -> None:
+    staged = recipe(small_model, STAGES, 'evaluate.arms=["trained"]', "evaluate.conversations=2")
+    train(staged, tmp_path / "whole", watch=unwatched)
+    for watch in (kill_at(6, "loss"), kill_at(9, "states compared"), kill_at(3, "loss")):
+        with pytest.raises(Killed):
+            train(staged, tmp_path / "broken", watch=watch)
+    train(staged, tmp_path / "broken", watch=unwatched)
+    algorithms = {value["algorithm"] for key, value in timeless(tmp_path / "whole") if key.startswith("train/")}
+    assert algorithms == {"sft", "dpo"}
+    assert timeless(tmp_path / "broken") == timeless(tmp_path / "whole")
+    weights = "models/trained/model.safetensors"
+    assert (tmp_path / "broken" / weights).read_bytes() == (tmp_path / "whole" / weights).read_bytes()
+
+
 def test_progress_is_told_by_job(tmp_path: Path) -> None:
     told: list[tuple[Any, ...]] = []
     train(recipe(None, *SCRIPTED), tmp_path / "small", watch=lambda *progress: told.append(progress))
@@ -176,9 +263,15 @@ def test_evaluating_before_training_says_what_to_do_first(tmp_path: Path, small_
     assert not (tmp_path / "small").exists()
 
 
+def test_training_without_an_arm_to_train_is_refused(tmp_path: Path, small_model: Path) -> None:
+    with pytest.raises(RecipeError, match=r'no arm to train among evaluate.arms \(base, oracle\): add "trained"'):
+        train(recipe(small_model, 'evaluate.arms=["base","oracle"]'), tmp_path / "small", watch=unwatched)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_simulating_an_arm_before_its_training_says_so(tmp_path: Path, small_model: Path) -> None:
     with pytest.raises(RunError, match=r'arm "trained" is not trained yet in .*small'):
-        list(simulate(recipe(small_model), "trained", tmp_path / "small", count=1, split="test"))
+        list(simulate(recipe(small_model), "trained", tmp_path / "small", count=1, split="test", watch=unwatched))
 
 
 def test_a_second_command_on_the_same_run_is_refused(tmp_path: Path) -> None:
@@ -276,11 +369,14 @@ def test_a_folder_that_is_no_run_has_no_report(tmp_path: Path) -> None:
 
 def test_conversations_are_simulated_in_the_goals_order(tmp_path: Path) -> None:
     scripted = recipe(None, *SCRIPTED)
-    played = list(simulate(scripted, "oracle", tmp_path, count=3, split="test"))
+    played = list(simulate(scripted, "oracle", tmp_path, count=3, split="test", watch=unwatched))
     goals = [goal.id for goal in scripted.tasks()[0].goals("test")[:3]]
     assert [row["goal"] for row in played] == goals
     assert all(row["ending"] == "satisfied" and row["messages"][0]["role"] == "user" for row in played)
-    assert played == list(simulate(scripted, "oracle", tmp_path, count=3, split="test"))
+    told: list[tuple[Any, ...]] = []
+    again = simulate(scripted, "oracle", tmp_path, count=3, split="test", watch=lambda *progress: told.append(progress))
+    assert list(again) == played
+    assert told == [("simulate oracle", done, 3, "conversations") for done in (1, 2, 3)]
 
 
 @pytest.mark.parametrize(
@@ -289,4 +385,4 @@ def test_conversations_are_simulated_in_the_goals_order(tmp_path: Path) -> None:
 )
 def test_an_unknown_arm_or_split_is_named(tmp_path: Path, arm: str, split: str, sentence: str) -> None:
     with pytest.raises(DuologueError, match=sentence):
-        list(simulate(recipe(None, *SCRIPTED), arm, tmp_path, count=1, split=split))
+        list(simulate(recipe(None, *SCRIPTED), arm, tmp_path, count=1, split=split, watch=unwatched))

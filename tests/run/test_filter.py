@@ -152,7 +152,7 @@ BAD: list[tuple[dict[str, Any] | str, Any, str]] = [
     (line(goal={"reference": {}}), "r0", "the goal has no request"),
     (line(goal={**GOAL, "request": "  "}), "r0", "the goal has no request"),
     (line(goal={**GOAL, "facts": 3}), "r0", "facts must be an object"),
-    (line(goal={"request": "milk"}), "r0", 'the goal is not one of task "groceries"'),
+    (line(goal={"request": "milk"}), "r0", 'facts need "slots" with item, qty, kind, city, time, pay'),
     (line(goal={**GOAL, "reference": None}, reply=ORDER), "r0", 'the goal is not one of task "groceries"'),
     (line(messages=[]), "r0", "a reply is scored after a user message"),
     (line(messages="hello"), "r0", '"messages" is missing, or not a list'),

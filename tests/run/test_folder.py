@@ -9,6 +9,7 @@ import pytest
 
 from duologue.errors import RunError
 from duologue.recipe import Recipe, overridden, parse
+from duologue.run import folder
 from duologue.run.folder import RunFolder, changes, fingerprint, stage_settings
 
 TABLE: dict[str, Any] = {
@@ -47,8 +48,10 @@ def refusal(run: RunFolder, *overrides: str) -> str:
 
 
 def test_the_same_recipe_goes_on(tmp_path: Path) -> None:
-    run = begun(tmp_path / "plain")
+    run = begun(tmp_path / "plain", finished=True)
+    before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
     run.begin(recipe(), restart=False)
+    assert {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()} == before
 
 
 def test_the_resolved_recipe_is_written_down_with_the_revision(tmp_path: Path) -> None:
@@ -89,6 +92,58 @@ def test_changing_the_evaluation_alone_keeps_the_training(tmp_path: Path) -> Non
     assert run.model("trained").is_dir()
 
 
+@pytest.mark.parametrize(
+    "override",
+    [
+        *("task.test=5", "train.0.micro_batch=8"),
+        *("train.1.save_steps=1", "train.1.micro_groups=20", "train.1.shared_prompts=false"),
+    ],
+)
+def test_what_no_result_of_a_stage_depends_on_may_change(tmp_path: Path, override: str) -> None:
+    run = begun(tmp_path / "plain", finished=True)
+    run.begin(recipe(override), restart=False)
+    for name in ("single-turn", "trained"):
+        assert stage_settings(recipe(override).arm(name)) == stage_settings(recipe().arm(name))
+
+
+def model_folder(path: Path, weights: bytes = b"weights") -> str:
+    path.mkdir(exist_ok=True)
+    (path / "model.safetensors").write_bytes(weights)
+    return f"assistant.model={path}"
+
+
+def test_other_weights_under_the_same_name_are_another_start(tmp_path: Path) -> None:
+    run = begun(tmp_path / "plain", model := model_folder(tmp_path / "model"), finished=True)
+    run.begin(recipe(model), restart=False)
+    model_folder(tmp_path / "model", b"other weights")
+    assert "start was '" in refusal(run, model)
+
+
+def test_a_start_that_was_not_recorded_is_another_one(tmp_path: Path) -> None:
+    run = begun(tmp_path / "plain", finished=True)
+    path = run.stage("trained", "0-sft") / "settings.json"
+    settings = json.loads(path.read_text())
+    path.write_text(json.dumps({key: value for key, value in settings.items() if key != "start"}))
+    assert f"start was None and is now '{settings['start']}'" in refusal(run)
+
+
+def test_the_revisions_are_those_that_worked_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def heads() -> list[str]:
+        text = (run.path / "recipe.toml").read_text()
+        assert parse(tomllib.loads(text), "again") == recipe()
+        return [line for line in text.splitlines() if line.startswith("#")]
+
+    monkeypatch.setattr(folder, "_revision", lambda: "one")
+    run = begun(tmp_path / "plain")
+    assert heads() == ["# git revision: one"]
+    for _ in range(2):
+        monkeypatch.setattr(folder, "_revision", lambda: "two")
+        run.begin(recipe(), restart=False)
+        assert heads() == ["# git revision: one", "# continued at two"]
+    settings = json.loads((run.stage("trained", "0-sft") / "settings.json").read_text())
+    assert settings["revision"] == "one"
+
+
 def test_a_stage_that_was_removed_is_named(tmp_path: Path) -> None:
     run = begun(tmp_path / "plain")
     assert "has no stage 1-grpo any more" in refusal(run, 'train=[{algorithm="sft",states=4}]')
@@ -105,6 +160,8 @@ def test_a_stage_that_is_added_before_that_is_the_next_one(tmp_path: Path) -> No
     run = begun(tmp_path / "plain")
     longer = 'train=[{algorithm="sft",states=4},{algorithm="grpo",steps=2},{algorithm="dpo"}]'
     run.begin(recipe(longer), restart=False)
+    written = parse(tomllib.loads((run.path / "recipe.toml").read_text()), "again")
+    assert [stage.algorithm for stage in written.stages] == ["sft", "grpo", "dpo"]
 
 
 def test_restart_moves_the_old_folder_aside_each_time(tmp_path: Path) -> None:

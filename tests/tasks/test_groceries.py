@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from duologue.conversation import Conversation, Ending, Goal, Message, Request
+from duologue.errors import DataError
 from duologue.metrics.base import Supplies
 from duologue.reward import Scorer
-from duologue.simulation import Assistant, converse, truncated
+from duologue.simulation import Assistant, converse
 from duologue.tasks.groceries import TASK, words
 from duologue.tasks.groceries.assistants import PROMPTS, STYLES
 from duologue.tasks.groceries.goals import held_out
@@ -148,7 +149,7 @@ class TestUser:
         for goal, conversation in await play("mixed", "unseen", TASK.goals("test")[:40]):
             user = TASK.with_profile("unseen").user(goal.request, 1)
             for length in range(0, len(conversation.messages), 2):
-                prefix = truncated(conversation, length)
+                prefix = conversation.truncated(length)
                 once = await user.speak(prefix, seed=length)
                 again = await TASK.with_profile("unseen").user(goal.request, 1).speak(prefix, seed=length)
                 assert once == again
@@ -159,7 +160,7 @@ class TestUser:
             user = TASK.user(goal.request, seed)
             whole = await converse(assistant, user, seed=seed)
             for length in range(2, len(whole.replies) * 2 - 1, 2):
-                assert await converse(assistant, user, truncated(whole, length), seed=seed) == whole
+                assert await converse(assistant, user, whole.truncated(length), seed=seed) == whole
 
     def test_at_most_three_slots_are_answered(self) -> None:
         goal = make_goal("item")
@@ -375,3 +376,18 @@ def _profile(user: object) -> Profile:
 def _replied_words(style: str) -> set[str]:
     played = asyncio.run(play(style, "train", TASK.goals("train")[:40]))
     return {word for _, conversation in played for reply in conversation.replies for word in reply.split()}
+
+
+class TestRequests:
+    @pytest.mark.parametrize(
+        ("facts", "wrong"),
+        [
+            ({}, '"slots"'),
+            ({"slots": {"item": "milk"}, "mentions": ["item"]}, '"slots"'),
+            ({"slots": {**make_goal().request.facts["slots"], "city": "bostn"}, "mentions": ["item"]}, '"boston"'),
+            ({"slots": make_goal().request.facts["slots"], "mentions": ["city"]}, '"mentions"'),
+        ],
+    )
+    def test_facts_of_another_shape_are_refused_with_a_sentence(self, facts: dict[str, object], wrong: str) -> None:
+        with pytest.raises(DataError, match=wrong):
+            TASK.user(Request("some milk", facts), 0)

@@ -14,7 +14,7 @@ from duologue.conversation import Conversation, Ending, Goal, Message, Request
 from duologue.errors import DataError
 from duologue.metrics import Supplies
 from duologue.reward import Scorer
-from duologue.simulation import Assistant, converse, truncated
+from duologue.simulation import Assistant, converse
 from duologue.tasks.base import Task
 from duologue.tasks.twenty_questions import TASK, words
 from duologue.tasks.twenty_questions.assistants import MIXTURE, STYLES
@@ -169,7 +169,7 @@ def test_a_user_says_the_same_twice() -> None:
     for conversation, goal in play("redundant", 40, task):
         user = task.user(goal.request, 7)
         for length in range(0, len(conversation.messages), 2):
-            prefix = truncated(conversation, length)
+            prefix = conversation.truncated(length)
             first = asyncio.run(user.speak(prefix, seed=length))
             asyncio.run(user.speak(conversation, seed=0))
             assert first == asyncio.run(user.speak(prefix, seed=length))
@@ -180,7 +180,7 @@ def test_a_conversation_continued_from_any_prefix_goes_on_the_same() -> None:
     assistant, user = Assistant(TASK.scripted["mixed"]), TASK.user(goal.request, 3)
     whole = asyncio.run(converse(assistant, user, seed=3))
     for length in range(0, len(whole.messages) - 1, 2):
-        again = asyncio.run(converse(assistant, user, truncated(whole, length), seed=3))
+        again = asyncio.run(converse(assistant, user, whole.truncated(length), seed=3))
         assert again.messages == whole.messages
 
 

@@ -10,9 +10,11 @@ import pytest
 from duologue.background import BackgroundLoop
 from duologue.run.wiring import quieten_transformers
 from duologue.tasks import load_task
-from duologue.training.scratch import new_model, stage_examples
+from duologue.training.demonstrations import stage_examples
+from duologue.training.scratch import new_model
 from duologue.training.settings import ScratchSettings, SftSettings
-from duologue.training.sft import train_sft
+from duologue.training.sft import train_stage
+from training_stage import a_stage
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +36,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     policy = new_model([groceries], architecture, seed=0)
     examples = stage_examples([groceries], settings, seed=1)
     folder = tmp_path_factory.mktemp("base")
-    train_sft(policy.model, policy.tokenizer, examples, settings, folder=folder, seed=0)
+    with BackgroundLoop() as loop:
+        train_stage(settings, a_stage(folder, policy, loop), examples)
     policy.save(folder / "model")
     return folder / "model"
 

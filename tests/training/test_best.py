@@ -30,7 +30,9 @@ def test_only_the_best_reply_is_learned_as_it_was_sampled(stage: Stage) -> None:
     planned = visits([GROCERIES], SETTINGS.states, deepest=1, seed=derive(stage.seed, "build"))
     built = {row.prefix: row for row in rows(stage.journal, planned, f"build/{stage.key}")}
     assert len(examples) > SETTINGS.states / 2
-    for example, read in zip(examples, tokenised(stage.policy.tokenizer, examples), strict=True):
+    as_read = list(tokenised(stage.policy.tokenizer, examples, stage.policy.ends))
+    assert any(as_read)
+    for example, read in zip(examples, as_read, strict=True):
         whole = [c for c in built[example.messages[:-1]].candidates if not c.cut]
         best = max(whole, key=lambda c: c.mean(range(2)) or 0.0)
         assert example.messages[-1].content == best.text

@@ -9,7 +9,8 @@ import pytest
 from duologue.errors import DataError
 from duologue.tasks import load_task
 from duologue.tasks.base import Demonstration
-from duologue.training.demonstrations import demonstrate
+from duologue.training.demonstrations import demonstrate, stage_examples
+from duologue.training.settings import SftSettings
 
 GROCERIES = load_task("groceries")
 
@@ -72,3 +73,17 @@ def test_a_task_without_demonstrations_is_refused() -> None:
 def test_a_style_that_the_task_does_not_have_is_refused() -> None:
     with pytest.raises(DataError, match='no scripted assistant "shouting"'):
         demonstrate(replace(GROCERIES, demonstrations=(Demonstration("shouting", 1.0),)), 1, seed=0)
+
+
+def test_a_stage_mixes_its_tasks_and_says_which_replies_are_learned() -> None:
+    tasks = [load_task("groceries"), load_task("twenty-questions")]
+    settings = SftSettings(
+        data="demonstrations",
+        conversations={"groceries": 20, "twenty-questions": 10},
+        last_reply=("twenty-questions",),
+    )
+
+    examples = stage_examples(tasks, settings, seed=0)
+
+    assert sorted(example.trained for example in examples) == ["all"] * 20 + ["last"] * 10
+    assert "last" in [example.trained for example in examples[:15]]

@@ -16,10 +16,11 @@ from duologue.dataset import Pair
 from duologue.errors import DataError
 from duologue.models.local import LocalModel
 from duologue.training import dpo
-from duologue.training.dpo import build_pairs, build_rows, dpo_trainer, train_dpo
+from duologue.training.dpo import build_pairs, dpo_trainer, train_dpo
+from duologue.training.explore import build_rows
 from duologue.training.settings import DpoSettings
 from duologue.training.stage import Stage
-from training_stage import Killed, a_stage, kill_at, steps, weights
+from training_stage import Killed, a_stage, kill_at, steps, timeless, weights
 
 SETTINGS = DpoSettings(
     algorithm="dpo",
@@ -29,7 +30,7 @@ SETTINGS = DpoSettings(
     min_gap=0,
     noise=0,
     epochs=2,
-    batch=8,
+    batch=6,
     learning_rate=1e-3,
     warmup=1,
     save_steps=2,
@@ -75,6 +76,7 @@ def test_a_build_that_was_killed_goes_on_with_what_is_missing(
     found = build_pairs(SETTINGS, again)
 
     assert found == built[1]
+    assert timeless(again) == timeless(a_stage(built[0], base, loop, name=NAME))
     assert 9 <= done < SETTINGS.states
     assert told == list(range(done + 1, SETTINGS.states + 1))
 
@@ -112,12 +114,15 @@ def test_pairs_that_do_not_tokenise_back_are_left_out_and_counted(
     stage = a_stage(copy_of(built, tmp_path), base, loop, name="1-dpo", samples=2)
     odd = replace(built[1][0], chosen_ids=(5, 6, 7))
     hidden = replace(built[1][1], rejected="order <|end|> :", rejected_ids=None)
+    whole = built[1][1].rejected_ids or ()
+    assert whole[-1] in stage.policy.ends
+    cut = replace(built[1][1], rejected_ids=whole[:-1])
     counts = dpo.pairs(build_rows(SETTINGS, a_stage(tmp_path, base, loop, name=NAME)), min_gap=0, noise=0)[1]
     monkeypatch.setattr(dpo, "build_rows", lambda *_: [])
-    monkeypatch.setattr(dpo, "pairs", lambda *_, **__: ([odd, hidden, *built[1][2:4]], counts))
+    monkeypatch.setattr(dpo, "pairs", lambda *_, **__: ([odd, hidden, cut, *built[1][2:4]], counts))
 
     assert build_pairs(SETTINGS, stage) == built[1][2:4]
-    assert dict(entries(stage, "pairs"))["pairs/trained/1-dpo"]["left_out"] == 2
+    assert dict(entries(stage, "pairs"))["pairs/trained/1-dpo"]["left_out"] == 3
 
 
 def test_the_journal_says_once_what_became_of_the_states(
@@ -194,12 +199,12 @@ def test_training_raises_the_margins(
 @pytest.fixture(scope="module")
 def uninterrupted(
     base: Path, tmp_path_factory: pytest.TempPathFactory, built: tuple[Path, list[Pair]]
-) -> tuple[torch.Tensor, list[int]]:
-    """The weights and the journalled steps of a training that nothing stopped."""
+) -> tuple[torch.Tensor, list[Any]]:
+    """The weights and the journal of a training that nothing stopped."""
     with BackgroundLoop() as loop:
         stage = a_stage(copy_of(built, tmp_path_factory.mktemp("whole")), base, loop, name=NAME, samples=2)
         train_dpo(SETTINGS, stage)
-        return weights(stage), [step["step"] for step in steps(stage)]
+        return weights(stage), timeless(stage)
 
 
 @pytest.mark.parametrize("step", [1, 3, 4])
@@ -209,7 +214,7 @@ def test_a_killed_training_goes_on_as_if_it_had_not_been(
     tmp_path: Path,
     loop: BackgroundLoop,
     built: tuple[Path, list[Pair]],
-    uninterrupted: tuple[torch.Tensor, list[int]],
+    uninterrupted: tuple[torch.Tensor, list[Any]],
 ) -> None:
     folder = copy_of(built, tmp_path)
     with pytest.raises(Killed):
@@ -219,7 +224,7 @@ def test_a_killed_training_goes_on_as_if_it_had_not_been(
     train_dpo(SETTINGS, again)
 
     torch.testing.assert_close(weights(again), uninterrupted[0], atol=1e-5, rtol=0)
-    assert [each["step"] for each in steps(again)] == uninterrupted[1]
+    assert timeless(again) == uninterrupted[1]
 
 
 def test_fewer_pairs_than_a_batch_are_one_batch(stage: Stage, built: tuple[Path, list[Pair]]) -> None:

@@ -15,11 +15,15 @@ from trl import GRPOTrainer
 
 from duologue.background import BackgroundLoop
 from duologue.conversation import Conversation, Goal
-from duologue.dataset import Group
+from duologue.dataset import REDRAWS, Group
 from duologue.errors import ModelError, RecipeError
 from duologue.metrics import Metric, Score, Weighted
+from duologue.models.base import Reply, Sampling
 from duologue.models.local import LocalModel
-from duologue.reward import MultiturnReward
+from duologue.reward import MultiturnReward, Reward
+from duologue.seeding import derive
+from duologue.simulation import Assistant
+from duologue.tasks import Task, load_task
 from duologue.training import grpo, tree
 from duologue.training.grpo import grpo_trainer, train_grpo
 from duologue.training.settings import GrpoSettings
@@ -253,7 +257,7 @@ def test_a_state_that_cannot_be_played_is_drawn_again(
     rows = rolled_out(trainer)
 
     assert trainer.rollout_func.figures["skipped"] == 0
-    assert [group.visit for group in explored if group.failed] == [first]
+    assert {derive(first, "redraw", 1), *planned_seeds(stage)[1 : SMALL.groups]} == {group.visit for group in explored}
     assert None not in rows["reward"]
 
 
@@ -270,7 +274,7 @@ def test_a_state_that_never_can_be_played_is_skipped_and_counted(
     assert [sum(mask) for mask in rows["env_mask"][:CANDIDATES]] == [0] * CANDIDATES
     assert None not in rows["reward"][CANDIDATES:]
     assert trainer.rollout_func.figures["skipped"] == 1
-    assert len(set(tried) - kept) == 1 + grpo.REDRAWS
+    assert len(set(tried) - kept) == 1 + REDRAWS
 
 
 def test_a_training_goes_on_past_skipped_states(base: Path, tmp_path: Path, loop: BackgroundLoop, stage: Stage) -> None:
@@ -307,7 +311,7 @@ def test_a_training_that_stops_early_does_not_pass_for_a_whole_one(
 ) -> None:
     monkeypatch.setattr(GRPOTrainer, "train", lambda self, **_: None)
 
-    with pytest.raises(RuntimeError, match="trained 0 steps of 2"):
+    with pytest.raises(ModelError, match="stopped after 0 of 2 steps; the same command goes on"):
         train_grpo(SMALL, stage)
 
 
@@ -321,13 +325,13 @@ def test_micro_batches_make_the_same_update(base: Path, tmp_path: Path, loop: Ba
         train_grpo(settings(micro_groups=micro, steps=1), stage)
         found.append(weights(stage))
 
-    torch.testing.assert_close(found[1], found[0], atol=1e-5, rtol=0)
-    torch.testing.assert_close(found[2], found[0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(found[1], found[0], atol=5e-5, rtol=0)
+    torch.testing.assert_close(found[2], found[0], atol=5e-5, rtol=0)
 
 
-def test_micro_groups_must_divide_the_groups(stage: Stage) -> None:
-    with pytest.raises(RecipeError, match="micro_groups = 3 must divide groups = 4"):
-        train_grpo(settings(micro_groups=3), stage)
+def test_micro_groups_must_divide_the_groups() -> None:
+    with pytest.raises(ValueError, match="must divide groups = 4"):
+        GrpoSettings(algorithm="grpo", groups=4, micro_groups=3)
 
 
 def test_stock_trl_makes_the_same_update(base: Path, tmp_path: Path, loop: BackgroundLoop) -> None:
@@ -445,13 +449,44 @@ def test_a_steps_figures_say_what_happened(stage: Stage, explored: list[Group]) 
 
     (step,) = steps(stage)
     replies = [reply for group in explored for reply in group.replies]
-    first = [reply.text for group in first_turn(explored) for reply in group.replies]
+    asked = [
+        GROCERIES.figures[name](group.prefix.replied(reply.text), group.goal)
+        for group in first_turn(explored)
+        for reply in group.replies
+        for name in ("asks_when_missing", "asks_when_complete")
+    ]
     rewards = [reward.value for group in explored for reward in group.rewards if reward.value is not None]
     assert step["reward"] == pytest.approx(sum(rewards) / len(rewards))
     assert step["tokens"] == pytest.approx(sum(len(reply.ids or ()) for reply in replies) / len(replies))
-    assert step["asks"] == pytest.approx(sum("?" in text for text in first) / len(first))
+    assert step["asks"] == pytest.approx(sum(each.count for each in asked) / sum(each.base for each in asked))
     assert (step["unscored"], step["skipped"], step["step"], step["steps"]) == (0, 0, 1, 1)
     assert step["seconds"] >= step["rollout_seconds"] > 0
+
+
+def test_asking_is_what_the_tasks_figures_say() -> None:
+    task = load_task("twenty-questions")
+
+    assert asks_of(task, "is it big ?") == 1.0
+    assert asks_of(task, "is it a violin ?") == 0.0  # a guess
+    assert asks_of(replace(task, figures={}), "is it big ?") is None
+
+
+def asks_of(task: Task, text: str) -> float | None:
+    goal = task.goals("train")[0]
+    prefix = Conversation().said(goal.request.text)
+    reward = Reward(1.0, None, (1.0,), {}, (), ())
+    group = Group(task.name, goal, 0, prefix, (Reply(text),), (reward,))
+    return grpo._figures([group], [task])["asks"]
+
+
+def test_the_longest_replies_of_the_tasks_are_what_trl_is_told(stage: Stage) -> None:
+    def partners(task: Task) -> tuple[Assistant, MultiturnReward]:
+        assistant, reward = stage.partners(task)
+        return replace(assistant, sampling=Sampling(max_tokens=12 if task is GROCERIES else 20)), reward
+
+    both = replace(stage, tasks=[GROCERIES, replace(GROCERIES, name="talkative")], partners=partners)
+
+    assert grpo_trainer(SMALL, both).args.max_completion_length == 20
 
 
 def test_the_first_middle_and_last_step_leave_trees(base: Path, tmp_path: Path, loop: BackgroundLoop) -> None:

@@ -12,6 +12,7 @@ from hypothesis import given, strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl.chat_template_utils import has_generation_markers, is_chat_template_stop_token_trained
 
+from duologue.background import BackgroundLoop
 from duologue.errors import RecipeError
 from duologue.models.base import Sampling
 from duologue.models.local import LocalModel
@@ -19,9 +20,11 @@ from duologue.seeding import derive
 from duologue.simulation import Assistant, converse
 from duologue.tasks import load_task
 from duologue.tasks.groceries import words
-from duologue.training.scratch import build_model, build_tokenizer, new_model, save, stage_examples
+from duologue.training.demonstrations import stage_examples
+from duologue.training.scratch import build_model, build_tokenizer, new_model
 from duologue.training.settings import ScratchSettings, SftSettings
-from duologue.training.sft import train_sft
+from duologue.training.sft import train_stage
+from training_stage import a_stage
 
 TOKENIZER = build_tokenizer(words())
 SMALL = ScratchSettings(hidden=32, intermediate=64, layers=2, heads=2, head_dim=16, context=256)
@@ -91,7 +94,7 @@ def test_the_usual_size_stays_under_two_million_parameters() -> None:
 
 def test_a_saved_model_comes_back_as_it_was_and_samples(tmp_path: Path) -> None:
     model = build_model(SMALL, TOKENIZER, 0)
-    save(model, TOKENIZER, tmp_path / "model")
+    LocalModel(model, TOKENIZER).save(tmp_path / "model")
 
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
@@ -124,21 +127,7 @@ def test_a_task_without_words_cannot_have_a_model_made_for_it() -> None:
         new_model([task], SMALL, seed=0)
 
 
-def test_a_stage_mixes_its_tasks_and_says_which_replies_are_learned() -> None:
-    tasks = [load_task("groceries"), load_task("twenty-questions")]
-    settings = SftSettings(
-        data="demonstrations",
-        conversations={"groceries": 20, "twenty-questions": 10},
-        last_reply=("twenty-questions",),
-    )
-
-    examples = stage_examples(tasks, settings, seed=0)
-
-    assert sorted(example.trained for example in examples) == ["all"] * 20 + ["last"] * 10
-    assert "last" in [example.trained for example in examples[:15]]
-
-
-def test_half_a_minute_of_demonstrations_teaches_groceries(tmp_path: Path) -> None:
+def test_half_a_minute_of_demonstrations_teaches_groceries(tmp_path: Path, loop: BackgroundLoop) -> None:
     task = load_task("groceries")
     settings = SftSettings(
         data="demonstrations",
@@ -151,7 +140,7 @@ def test_half_a_minute_of_demonstrations_teaches_groceries(tmp_path: Path) -> No
     )
     made = new_model([task], None, seed=0)
 
-    train_sft(made.model, made.tokenizer, stage_examples([task], settings, 0), settings, folder=tmp_path, seed=0)
+    train_stage(settings, a_stage(tmp_path, made, loop), stage_examples([task], settings, 0))
 
     assert asyncio.run(_success_on_complete_requests(made, goals=100)) >= 0.8
 

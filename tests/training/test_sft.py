@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import given, strategies as st
-from transformers import LlamaForCausalLM
 
+from duologue.background import BackgroundLoop
 from duologue.conversation import Message
 from duologue.errors import DataError, ModelError
+from duologue.models.local import LocalModel
 from duologue.training.schedule import schedule
 from duologue.training.scratch import build_model, build_tokenizer
 from duologue.training.settings import ScratchSettings, SftSettings
@@ -18,13 +19,14 @@ from duologue.training.sft import (
     IGNORED,
     Example,
     Row,
-    StepReport,
     batches,
     tokenised,
-    train_sft,
+    train_stage,
 )
+from training_stage import Killed, a_stage, kill_at, steps, timeless, weights
 
 TOKENIZER = build_tokenizer(["i need milk . which city ? boston order : to"])
+ENDS = {TOKENIZER.eos_token_id}
 SETTINGS = SftSettings(batch=4, epochs=2, learning_rate=3e-3, warmup=2, save_steps=3)
 MESSAGES = (
     Message("user", "i need milk ."),
@@ -34,9 +36,9 @@ MESSAGES = (
 )
 
 
-def model() -> LlamaForCausalLM:
+def model() -> LocalModel:
     settings = ScratchSettings(hidden=32, intermediate=64, layers=2, heads=2, head_dim=16, context=64)
-    return build_model(settings, TOKENIZER, seed=0)
+    return LocalModel(build_model(settings, TOKENIZER, seed=0), TOKENIZER)
 
 
 def examples(count: int = 20) -> list[Example]:
@@ -50,41 +52,45 @@ def learned(row: Row | None) -> str:
 
 
 def test_all_replies_are_learned_and_nothing_that_the_user_says() -> None:
-    (row,) = tokenised(TOKENIZER, [Example(MESSAGES, system="order")])
+    (row,) = tokenised(TOKENIZER, [Example(MESSAGES, system="order")], ENDS)
 
     assert learned(row) == " which city ?<|end|> order : milk to boston .<|end|>"
 
 
 def test_of_the_last_reply_alone_only_that_one_is_learned() -> None:
-    (row,) = tokenised(TOKENIZER, [Example(MESSAGES, trained="last")])
+    (row,) = tokenised(TOKENIZER, [Example(MESSAGES, trained="last")], ENDS)
 
     assert learned(row) == " order : milk to boston .<|end|>"
 
 
 def test_both_ways_read_the_same_ids() -> None:
-    whole, last = tokenised(TOKENIZER, [Example(MESSAGES), Example(MESSAGES, trained="last")])
+    whole, last = tokenised(TOKENIZER, [Example(MESSAGES), Example(MESSAGES, trained="last")], ENDS)
 
     assert whole is not None and last is not None
     assert whole.input_ids == last.input_ids
 
 
-def test_a_reply_that_does_not_tokenise_back_is_left_out() -> None:
+def test_a_reply_that_does_not_tokenise_back_or_was_cut_is_left_out() -> None:
     sampled = (*TOKENIZER.encode(" order :"), TOKENIZER.eos_token_id)
     matching = Example((MESSAGES[0], Message("assistant", "order :")), "last", ids=sampled)
     otherwise = Example((MESSAGES[0], Message("assistant", "order :")), "last", ids=(sampled[0], *sampled))
+    cut = Example((MESSAGES[0], Message("assistant", "order :")), "last", ids=sampled[:-1])
     hidden = Example((MESSAGES[0], Message("assistant", "order <|end|> :")), "last")
 
-    rows = list(tokenised(TOKENIZER, [matching, otherwise, hidden]))
+    rows = list(tokenised(TOKENIZER, [matching, otherwise, hidden, cut], ENDS))
 
-    assert [row is None for row in rows] == [False, True, True]
+    assert [row is None for row in rows] == [False, True, True, True]
 
 
-def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
+def test_what_is_left_out_is_counted(tmp_path: Path, loop: BackgroundLoop) -> None:
     endless = Example((Message("user", "milk " * 100), MESSAGES[1]))
+    stage = a_stage(tmp_path, model(), loop, name="0-sft")
 
-    result = train_sft(model(), TOKENIZER, [*examples(8), endless], SETTINGS, folder=tmp_path, seed=0)
+    train_stage(SETTINGS, stage, [*examples(8), endless])
 
-    assert (result.rows, result.left_out, result.steps) == (8, 1, 4)
+    ((key, counts),) = [(entry.key, entry.value) for entry in stage.journal.read("examples")]
+    assert key == "examples/trained/0-sft"
+    assert (counts["rows"], counts["left_out"], counts["steps"]) == (8, 1, 4)
 
 
 def test_a_template_without_marks_is_explained() -> None:
@@ -92,7 +98,7 @@ def test_a_template_without_marks_is_explained() -> None:
     bare.chat_template = "{% for m in messages %}<|user|> {{ m['content'] }}<|end|>{% endfor %}"
 
     with pytest.raises(ModelError, match="does not mark the assistant's tokens"):
-        list(tokenised(bare, [Example(MESSAGES)]))
+        list(tokenised(bare, [Example(MESSAGES)], ENDS))
 
 
 def test_a_tokenizer_without_a_template_is_explained() -> None:
@@ -100,17 +106,22 @@ def test_a_tokenizer_without_a_template_is_explained() -> None:
     bare.chat_template = None
 
     with pytest.raises(ModelError, match="no chat template"):
-        list(tokenised(bare, [Example(MESSAGES)]))
+        list(tokenised(bare, [Example(MESSAGES)], ENDS))
 
 
 def test_an_example_without_a_reply_is_refused() -> None:
     with pytest.raises(DataError, match="must end in a reply"):
-        list(tokenised(TOKENIZER, [Example(MESSAGES[:1])]))
+        list(tokenised(TOKENIZER, [Example(MESSAGES[:1])], ENDS))
 
 
-def test_too_few_examples_are_refused(tmp_path: Path) -> None:
+def test_too_few_examples_are_refused(tmp_path: Path, loop: BackgroundLoop) -> None:
     with pytest.raises(DataError, match="less than a batch of 4"):
-        train_sft(model(), TOKENIZER, examples(3), SETTINGS, folder=tmp_path, seed=0)
+        train_stage(SETTINGS, a_stage(tmp_path, model(), loop), examples(3))
+
+
+def test_a_part_of_a_batch_must_divide_it() -> None:
+    with pytest.raises(ValueError, match="must divide batch = 4"):
+        SftSettings(batch=4, micro_batch=3)
 
 
 @given(st.lists(st.integers(1, 50), max_size=80), st.integers(1, 9), st.integers(1, 3), st.integers(0, 3))
@@ -122,6 +133,14 @@ def test_an_epoch_reads_whole_batches_of_different_rows(lengths: list[int], size
     for epoch in range(epochs):
         read = [row for batch in order[epoch * per_epoch : (epoch + 1) * per_epoch] for row in batch]
         assert len(read) == len(set(read)) == per_epoch * size
+
+
+def test_over_some_epochs_every_row_is_read() -> None:
+    lengths = list(range(11))
+
+    order = batches(lengths, 4, 12, 0)
+
+    assert {row for batch in order for row in batch} == set(lengths)
 
 
 def test_rows_of_like_length_are_read_together() -> None:
@@ -146,52 +165,41 @@ def test_the_learning_rate_rises_holds_and_falls() -> None:
     assert [seen[step] for step in (0, 9, 50, 75, 100)] == pytest.approx([0.1, 1.0, 1.0, 0.55, 0.1])
 
 
-class Killed(Exception):
-    """Stands for a kill."""
-
-
-def kill_after(steps: int, seen: list[StepReport]):
-    def on_step(report: StepReport) -> None:
-        if report.step > steps:
-            raise Killed
-        seen.append(report)
-
-    return on_step
-
-
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_a_killed_training_goes_on_to_the_same_weights(tmp_path: Path, optimizer: str) -> None:
+def test_a_killed_training_goes_on_to_the_same_weights_and_journal(
+    tmp_path: Path, loop: BackgroundLoop, optimizer: str
+) -> None:
     settings = SETTINGS.model_copy(update={"optimizer": optimizer})
-    straight, broken = model(), model()
-    train_sft(straight, TOKENIZER, examples(), settings, folder=tmp_path / "straight", seed=3)
+    whole = a_stage(tmp_path / "whole", model(), loop, name="0-sft")
+    train_stage(settings, whole, examples())
     with pytest.raises(Killed):
-        train_sft(broken, TOKENIZER, examples(), settings, folder=tmp_path / "x", seed=3, on_step=kill_after(7, []))
+        train_stage(settings, a_stage(tmp_path / "x", model(), loop, name="0-sft", progress=kill_at(8)), examples())
 
-    seen: list[StepReport] = []
-    again = model()
-    train_sft(again, TOKENIZER, examples(), settings, folder=tmp_path / "x", seed=3, on_step=seen.append)
+    again = a_stage(tmp_path / "x", model(), loop, name="0-sft")
+    train_stage(settings, again, examples())
 
-    assert [report.step for report in seen] == [7, 8, 9, 10]
-    for name, weight in straight.state_dict().items():
-        torch.testing.assert_close(again.state_dict()[name], weight, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(weights(again), weights(whole), rtol=1e-5, atol=1e-6)
+    assert timeless(again) == timeless(whole)
+    assert [step["step"] for step in steps(again)] == list(range(1, 11))
 
 
-def test_a_checkpoint_that_was_cut_short_is_passed_over(tmp_path: Path) -> None:
+def test_a_checkpoint_that_was_cut_short_is_passed_over(tmp_path: Path, loop: BackgroundLoop) -> None:
     with pytest.raises(Killed):
-        train_sft(model(), TOKENIZER, examples(), SETTINGS, folder=tmp_path, seed=3, on_step=kill_after(7, []))
+        train_stage(SETTINGS, a_stage(tmp_path, model(), loop, progress=kill_at(8)), examples())
     (tmp_path / "checkpoint-6" / "trainer_state.json").write_text('{"cut')
 
-    seen: list[StepReport] = []
-    train_sft(model(), TOKENIZER, examples(), SETTINGS, folder=tmp_path, seed=3, on_step=seen.append)
+    told: list[int] = []
+    again = a_stage(tmp_path, model(), loop, progress=lambda done, *_: told.append(done))
+    train_stage(SETTINGS, again, examples())
 
-    assert seen[0].step == 4
+    assert told[0] == 4
 
 
-def test_training_lowers_the_loss(tmp_path: Path) -> None:
-    seen: list[StepReport] = []
-    settings = SETTINGS.model_copy(update={"epochs": 6})
+def test_training_lowers_the_loss(tmp_path: Path, loop: BackgroundLoop) -> None:
+    stage = a_stage(tmp_path, model(), loop)
 
-    train_sft(model(), TOKENIZER, examples(), settings, folder=tmp_path, seed=0, on_step=seen.append)
+    train_stage(SETTINGS.model_copy(update={"epochs": 6}), stage, examples())
 
-    assert seen[-1].loss < 0.5 * seen[0].loss
-    assert seen[-1].step == seen[-1].steps == 30
+    recorded = steps(stage)
+    assert recorded[-1]["loss"] < 0.5 * recorded[0]["loss"]
+    assert recorded[-1]["step"] == recorded[-1]["steps"] == 30

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
-from duologue.conversation import Conversation, Ending, Goal
+from duologue.conversation import Conversation, Ending, Goal, message_rows
 from duologue.errors import DataError, RecipeError
 from duologue.evaluation.names import Decoding
 from duologue.journal import Journal
@@ -72,7 +72,7 @@ async def evaluate(
 ) -> None:
     """Play an arm's conversations that the journal lacks, side by side, each recorded when it ends.
 
-    A conversation's seed comes from goal and visit alone: all arms, sampled or greedy, meet the same luck.
+    A conversation's seed comes from task, users, goal and visit: all arms, sampled or greedy, meet the same luck.
 
     Args:
         users: the name that the figures carry.
@@ -116,7 +116,7 @@ def general_figures(conversation: Conversation, counter: Counter) -> dict[str, S
     a conversation that the turn limit or the context cut is neither left nor satisfied.
     """
     reaction = conversation.reaction
-    satisfied = Share(0, 0) if reaction is None else Share(max(0.0, 1 - reaction.annoyance / reaction.limit))
+    satisfied = Share(0, 0) if reaction is None else Share(reaction.satisfaction)
     return {
         "turns": Share(len(conversation.replies)),
         "tokens": Share(sum(counter(reply) for reply in conversation.replies)),
@@ -170,7 +170,7 @@ class _Stage:
 def _transcript(conversation: Conversation) -> dict[str, Any]:
     reaction = conversation.reaction
     return {
-        "messages": [{"role": m.role, "content": m.content} for m in conversation.messages],
+        "messages": message_rows(conversation.messages),
         "ending": conversation.ending.value,
         "reason": conversation.reason,
         "reaction": None

@@ -15,7 +15,7 @@ HEADINGS: Mapping[str, str] = {
     "satisfaction": "satis-\nfied",
     "asks_when_missing": "asks:\nmissing",
     "asks_when_complete": "asks:\ncomplete",
-    "asks_indifferent": "asks:\nmoot",
+    "asks_indifferent": "asks:\nindif-\nferent",
 }
 
 

@@ -75,7 +75,7 @@ class Weighted:
         """The metric itself.
 
         Raises:
-            RecipeError: it needs a judge and the recipe has none, or an option is of the wrong kind.
+            RecipeError: it needs a judge and there is none, or an option is of the wrong kind.
         """
         wanted = inspect.signature(self.factory).parameters
         given: dict[str, Any] = dict(self.options)
@@ -83,7 +83,10 @@ class Weighted:
             given["counter"] = supplies.counter
         if "judge" in wanted:
             if supplies.judge is None:
-                raise RecipeError(f'metric "{name}" needs a judge: add a [judge] section to the recipe')
+                raise RecipeError(
+                    f'metric "{name}" needs a judge, which a recipe cannot name: leave it out, or give one '
+                    "to MultiturnReward(…, supplies=Supplies(judge=…))"
+                )
             given["judge"] = supplies.judge
         try:
             return self.factory(**given)

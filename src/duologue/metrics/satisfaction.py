@@ -12,7 +12,10 @@ def satisfaction() -> Metric:
     async def score(conversation: Conversation, goal: Goal) -> Score:
         reaction = conversation.reaction
         if reaction is None:
-            return Score(None, "only scripted users show their reaction; use a judged metric")
-        return Score(max(0.0, 1.0 - reaction.annoyance / reaction.limit))
+            return Score(
+                None,
+                "only users that can `react` show their reaction: leave this metric out, or give yours that method",
+            )
+        return Score(reaction.satisfaction)
 
     return score

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from duologue.conversation import Conversation, Goal
+from duologue.errors import RecipeError
 from duologue.metrics.base import Counter, Metric, Score
 
 
@@ -34,7 +35,7 @@ def tokens(
     Score(value=0.08, why=None)
     """
     if since not in ("branch", "start") or of not in ("both", "assistant"):
-        raise ValueError('`of` is "both" or "assistant", and `since` is "branch" or "start"')
+        raise RecipeError('`of` is "both" or "assistant", and `since` is "branch" or "start"')
 
     async def score(conversation: Conversation, goal: Goal) -> Score:
         first = conversation.shared if since == "branch" else 0

@@ -1,1 +1,43 @@
 """Models: messages in, one reply out."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from duologue.errors import MissingDependency
+
+if TYPE_CHECKING:
+    from duologue.models.local import LocalModel
+
+BUILT_IN = {"tiny": Path(__file__).parent / "tiny"}
+"""Models that come with the package."""
+
+
+def load_local(source: str | Path) -> LocalModel:
+    """A model in this process.
+
+    Raises:
+        ModelError: no model there.
+        MissingDependency: torch and transformers are not installed.
+    """
+    with local_models():
+        from duologue.models.local import LocalModel
+    return LocalModel.load(source)
+
+
+@contextmanager
+def local_models() -> Generator[None]:
+    """Where what models in this process need is imported; what is missing is named.
+
+    Raises:
+        MissingDependency: torch and transformers are not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingDependency(
+            f"playing a model in this process needs {error.name}: pip install 'duologue[train]'"
+        ) from error

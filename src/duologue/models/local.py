@@ -33,14 +33,13 @@ from transformers.utils.import_utils import is_peft_available
 
 from duologue.conversation import Message
 from duologue.errors import ContextOverflow, ModelError
+from duologue.models import BUILT_IN
 from duologue.models.base import Reply, Sampling, Usage
 from duologue.models.batch import Batch, Counters, Row
 from duologue.models.draws import word
 from duologue.models.prefixes import Prefixes
 from duologue.models.template import ChatTemplate
 
-BUILT_IN = {"tiny": Path(__file__).parent / "tiny"}
-"""Models that come with the package."""
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 GATHER = 4
 """Turns of the event loop in which those whose replies ended may ask for their next ones."""
@@ -58,7 +57,8 @@ class LocalModel:
         tokenizer: its tokenizer, with a chat template.
         name: for errors and reports.
         rows: replies decoded together at most; the memory for keys and values grows with those in use.
-        cache_bytes: keys and values of read prefixes that are kept; 0 keeps none.
+        cache_bytes: keys and values of read prefixes that are kept, 0 for none; left out, 128 MiB on a CPU and 2 GiB on
+            a GPU.
         template: what the chat template takes besides messages, such as `{"enable_thinking": False}`.
 
     Raises:
@@ -72,7 +72,7 @@ class LocalModel:
         *,
         name: str = "local",
         rows: int = 256,
-        cache_bytes: int = 512 * 2**20,
+        cache_bytes: int | None = None,
         template: Mapping[str, Any] | None = None,
     ) -> None:
         base = _unwrapped(model)
@@ -80,14 +80,15 @@ class LocalModel:
         self.context = _context(base, name)
         """Tokens of a conversation at most, the reply among them."""
         self._template = ChatTemplate(tokenizer, template)
-        self._ends = _ends(base, tokenizer)
-        self._kept = Prefixes(cache_bytes)
+        self.ends = _ends(base, tokenizer)
+        """Ids that end a reply."""
+        self._kept = Prefixes(_cache_bytes(base) if cache_bytes is None else cache_bytes)
         self._batch = Batch(
             base.get_decoder(),
             _Predictor(base),
             mask=_mask(base, name),
             context=self.context,
-            ends=self._ends,
+            ends=self.ends,
             capacity=rows,
             kept=self._kept,
         )
@@ -103,7 +104,7 @@ class LocalModel:
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
         rows: int = 256,
-        cache_bytes: int = 512 * 2**20,
+        cache_bytes: int | None = None,
         template: Mapping[str, Any] | None = None,
     ) -> LocalModel:
         """A model from a folder, by its id on the hub, or `"tiny"`, the one that comes with this package.
@@ -173,7 +174,7 @@ class LocalModel:
         self._batch.release()
 
     def _reply(self, row: Row) -> Reply:
-        ended = row.ids[-1] in self._ends
+        ended = row.ids[-1] in self.ends
         return Reply(
             self._template.decode(row.ids[:-1] if ended else row.ids),
             finish="stop" if ended else "length",
@@ -214,7 +215,7 @@ class LocalModel:
     def _advance(self) -> bool:
         """Let rows join, decode one token; whether a reply ended."""
         try:
-            with _Evaluating(self.model):
+            with evaluating(self.model):
                 self._join()
                 ended = self._batch.step() if self._batch.rows else []
         except Exception as error:
@@ -267,7 +268,7 @@ class _Predictor:
 
     @torch.inference_mode()
     def _is_plain(self) -> bool:
-        with _Evaluating(self._base):
+        with evaluating(self._base):
             ids = torch.arange(min(8, self._base.config.get_text_config().vocab_size), device=self._base.device)[None]
             self._plain = False
             whole = self(input_ids=ids)
@@ -275,20 +276,17 @@ class _Predictor:
             return torch.allclose(self(input_ids=ids), whole, rtol=1e-4)
 
 
-class _Evaluating:
-    """A model in evaluation mode, put back into training mode where it was in it."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self._model = model
-        self._was = model.training
-
-    def __enter__(self) -> None:
-        if self._was:
-            self._model.eval()
-
-    def __exit__(self, *_: object) -> None:
-        if self._was:
-            self._model.train()
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """A model without dropout; back in training mode afterwards, where it was in it."""
+    was_training = model.training
+    if was_training:
+        model.eval()
+    try:
+        yield
+    finally:
+        if was_training:
+            model.train()
 
 
 async def _turns(count: int) -> None:
@@ -313,7 +311,10 @@ def _context(base: PreTrainedModel, name: str) -> int:
     config = base.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
     if kinds:
-        raise ModelError(f"{name} has layers of {', '.join(sorted(kinds))}: serve it and use an endpoint")
+        raise ModelError(
+            f"{name} has layers of {', '.join(sorted(kinds))}, which cannot be decoded here: "
+            "use a model with attention in every layer"
+        )
     limits = [getattr(config, key, None) for key in ("max_position_embeddings", "sliding_window")]
     if not any(limits):
         raise ModelError(f"{name} does not say how long its context is: set max_position_embeddings in its config.json")
@@ -329,6 +330,10 @@ def _mask(base: PreTrainedModel, name: str) -> Callable[[Tensor], Tensor]:
         lowest = torch.finfo(dtype).min
         return lambda visible: torch.zeros_like(visible, dtype=dtype).masked_fill_(~visible, lowest)
     raise ModelError(f'{name} was loaded with attn_implementation="{kind}": load it with "sdpa" or "eager"')
+
+
+def _cache_bytes(base: PreTrainedModel) -> int:
+    return 128 * 2**20 if base.device.type == "cpu" else 2 * 2**30
 
 
 def _ends(base: PreTrainedModel, tokenizer: Any) -> frozenset[int]:

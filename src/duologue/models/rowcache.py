@@ -44,7 +44,8 @@ class RowCache(Cache):
         shapes = {tuple(part.shape) for layer in layers for part in (layer.keys, layer.values)}
         if len(shapes) != 1:
             raise ModelError(
-                "this model's layers do not all keep keys and values of one shape: serve it and use an endpoint"
+                "this model's layers do not all keep keys and values of one shape, so it cannot be decoded here: "
+                "use a model with full attention in every layer"
             )
         keys = layers[0].keys
         return cls(len(layers), keys.shape[1], keys.shape[3], keys.dtype, device, room)

@@ -16,7 +16,7 @@ from typing import Any
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerFast
 
-from duologue.conversation import Message
+from duologue.conversation import Message, message_rows
 from duologue.errors import DataError, ModelError
 
 PIECES = 65_536
@@ -67,7 +67,7 @@ class ChatTemplate:
 
     def text(self, messages: Sequence[Message]) -> str:
         """The template's text for `messages`, up to where the reply begins."""
-        rows = [{"role": m.role, "content": m.content} for m in messages]
+        rows = message_rows(messages)
         try:
             return self.tokenizer.apply_chat_template(rows, tokenize=False, add_generation_prompt=True, **self.options)
         except TemplateError as error:

@@ -92,10 +92,12 @@ def _mean(figures: Figures, arm: str, task: str, users: str, metric: str) -> flo
 
 def _undecided(d: Difference) -> Html:
     name = naming(d.metric)
-    size = f"{number(scaled(d.mean, name), name.digits, signed=True)} points"
-    return joined(
-        (f"No difference in success from {d.against} is shown: {size} {interval(d.low, d.high, name, signed=True)}.",)
+    size = (
+        f"{number(scaled(d.mean, name), name.digits, signed=True)} points {interval(d.low, d.high, name, signed=True)}"
     )
+    if d.low is not None and d.high is not None and (d.low > 0 or d.high < 0):
+        return joined((f"The difference in success from {d.against}, {size}, does not stand after Holm's correction.",))
+    return joined((f"No difference in success from {d.against} is shown: {size}.",))
 
 
 def _written(value: float | None, metric: str) -> str:

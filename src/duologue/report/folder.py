@@ -124,9 +124,9 @@ class RunFolder:
 
     @property
     def revision(self) -> str | None:
-        """The git revision that the recipe's first lines name."""
-        found = re.search(r"^# git revision: (.+)$", self.recipe_text, re.MULTILINE)
-        return found[1].strip() if found else None
+        """The git revisions that the recipe's first lines name: what the run was begun and continued with."""
+        found = re.findall(r"^# (?:git revision:|continued at) (.+)$", self.recipe_text, re.MULTILINE)
+        return ", continued at ".join(found) or None
 
     @property
     def date(self) -> datetime:
@@ -135,13 +135,16 @@ class RunFolder:
         return datetime.fromtimestamp(present[0].stat().st_mtime, UTC)
 
     def records(self, kind: str) -> Iterator[Json]:
-        """The journal's values of one kind, one at a time.
+        """The journal's values of one kind, one at a time; only those conversations that the evaluation is about.
 
         Raises:
             RunError: a line of the journal is damaged.
         """
-        if self.journal is not None:
-            yield from (entry.value for entry in self.journal.read(kind))
+        if self.journal is None:
+            return
+        keys = (self.evaluation or {}).get("keys")
+        wanted = tuple(keys) if kind == "conversation" and keys is not None else ("",)
+        yield from (entry.value for entry in self.journal.read(kind) if entry.key.startswith(wanted))
 
 
 def open_folder(path: Path) -> RunFolder:

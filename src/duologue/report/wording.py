@@ -16,7 +16,7 @@ ARMS: dict[str, str] = {
     "single-turn-blind": "single-turn, without the user's reaction to the reply",
     "dpo": "offline training on pairs of better and worse replies",
     "trained": "trained on the multiturn-aware reward",
-    "oracle": "a scripted assistant that asks all that is unmentioned, then acts; a reference, not a model",
+    "oracle": "a scripted assistant that plays as well as can be; a reference, not a model",
 }
 """Arms by name, in the order of every table, with what they are."""
 
@@ -51,7 +51,7 @@ METRICS: dict[str, Naming] = {
     "success": Naming("success", "conversations in which the user got what they wanted", "percent", 1),
     "reward": Naming("reward", "the reward of the whole conversation"),
     "turns": Naming("turns", "replies a conversation"),
-    "tokens": Naming("tokens", "tokens that the user reads and writes in a conversation", digits=1),
+    "tokens": Naming("tokens", "tokens of the replies in a conversation", digits=1),
     "asks_when_missing": Naming(
         "asks when missing", "first replies that ask, where something is missing", "percent", 1
     ),
@@ -59,9 +59,17 @@ METRICS: dict[str, Naming] = {
         "asks when complete", "first replies that ask, where nothing is missing", "percent", 1
     ),
     "asks_indifferent": Naming(
-        "asks indifferent", "of the things asked first, the share the user had said do not matter", "percent", 1
+        "asks indifferent",
+        "of the things asked, the share whose answer the user had settled before: it does not matter, or it follows",
+        "percent",
+        1,
     ),
-    "repeats": Naming("repeats", "questions asked before, of all questions", "percent", 1),
+    "repeats": Naming(
+        "repeats",
+        "questions about what the user had said before, of all questions; in twenty questions a guess is one, too",
+        "percent",
+        1,
+    ),
     "satisfaction": Naming("satisfaction", "1 − annoyance ÷ the annoyance at which the user leaves"),
     "left": Naming("left", "conversations in which the user gave up", "percent", 1),
 }

@@ -7,14 +7,17 @@ import sys
 from pathlib import Path
 
 from duologue.conversation import Conversation, Goal
-from duologue.errors import ModelError, RunError, nearest
+from duologue.errors import ModelError, RecipeError, RunError, nearest
 from duologue.models.base import Sampling
+from duologue.recipe import AssistantSettings, load_recipe
 from duologue.run.wiring import load_local
 from duologue.seeding import derive, generator
 from duologue.simulation import Assistant
 from duologue.tasks import Task, load_task
 
 LEAVE = "/quit"
+WITHOUT_TASK = 512
+"""Tokens a reply at most, where neither task nor recipe says."""
 
 
 def converse_with_person(source: str, task_name: str | None, arm: str, seed: int) -> None:
@@ -23,16 +26,18 @@ def converse_with_person(source: str, task_name: str | None, arm: str, seed: int
     Raises:
         RunError: a run's folder without that arm.
         ModelError: no model there.
-        RecipeError: no such task.
+        RecipeError: no such task, or the arm needs one for its system prompt.
     """
     task = load_task(task_name) if task_name else None
-    model = load_local(model_of(source, arm))
-    sampling = Sampling(max_tokens=task.max_tokens if task else 512)
+    place = model_of(source, arm)
+    settings = assistant_settings(source, arm)
+    system = _system(settings, task)
+    assistant = Assistant(load_local(place), system, _sampling(settings, task))
     goal = generator(seed, "goal").choice(task.goals("test")) if task else None
     if task and goal:
         sys.stdout.write(card(task, goal))
     sys.stdout.write(f"(say {LEAVE} or press Ctrl-D to leave)\n\n")
-    conversation = _talk(Assistant(model, None, sampling), seed)
+    conversation = _talk(assistant, seed)
     if task and goal and conversation.replies:
         sys.stdout.write(closing(task, goal, conversation))
 
@@ -51,6 +56,32 @@ def model_of(source: str, arm: str) -> str:
     if arm not in arms:
         raise RunError(f'{source} has no trained arm "{arm}"{nearest(arm, arms)}')
     return str(models / arm)
+
+
+def assistant_settings(source: str, arm: str) -> AssistantSettings:
+    """How an arm of a run replies; the defaults for what is no run.
+
+    Raises:
+        RecipeError: the run's recipe is not one, or has no such arm.
+    """
+    recipe = Path(source) / "recipe.toml"
+    return load_recipe(recipe).arm(arm).assistant if recipe.exists() else AssistantSettings()
+
+
+def _system(settings: AssistantSettings, task: Task | None) -> str | None:
+    if task:
+        return settings.system_prompt(task)
+    if settings.prompt:
+        raise RecipeError(f'this arm replies under the system prompt "{settings.prompt}" of a task: say --task which')
+    return settings.system
+
+
+def _sampling(settings: AssistantSettings, task: Task | None) -> Sampling:
+    if task:
+        return settings.sampling(task)
+    return Sampling(
+        temperature=settings.temperature, top_p=settings.top_p, max_tokens=settings.max_tokens or WITHOUT_TASK
+    )
 
 
 def _refuse_lost_run(source: Path) -> None:

@@ -1,25 +1,32 @@
-"""What can be known to be wrong before anything starts: every name that an arm's work will look up later."""
+"""What can be known to be wrong before anything starts: names that will be looked up later, stages that cannot work."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from duologue.errors import RecipeError, nearest
 from duologue.metrics.base import Supplies
-from duologue.recipe import ARMS, Recipe
+from duologue.recipe import Recipe
 from duologue.reward import Scorer
 from duologue.run.wiring import NEW, is_scripted, script
 from duologue.tasks import Task
+from duologue.training.settings import DpoSettings, GrpoSettings, SftSettings, TrainSettings
 
 GENERAL_FIGURES = ("turns", "tokens", "satisfaction", "left", "reward")
 """What an evaluation has in every task."""
+UNREAD = {
+    "best": ("conversations", "last_reply", "within"),
+    "demonstrations": ("states", "candidates", "deepest"),
+}
+"""Keys that say nothing to a stage of algorithm "sft", by its `data`."""
 
 
 def check(recipe: Recipe, arms: Iterable[str]) -> None:
     """Look up what the arms need: tasks, goals, users, system prompts, scripts, metrics.
 
     Raises:
-        RecipeError: something the recipe names is not there; with the nearest name that is.
+        RecipeError: something the recipe names is not there, with the nearest name that is; or a stage could
+            not work as it is set.
         DataError: a task has no goals.
     """
     for name in arms:
@@ -27,6 +34,9 @@ def check(recipe: Recipe, arms: Iterable[str]) -> None:
         _check_model(arm, name)
         for task in arm.tasks():
             _check_task(arm, task)
+        for index, stage in enumerate(arm.stages):
+            for fault in _faults(stage, arm):
+                raise RecipeError(f'arm "{name}", train.{index} ({stage.algorithm}): {fault}')
     _check_evaluation(recipe, recipe.tasks())
 
 
@@ -48,13 +58,38 @@ def _check_task(arm: Recipe, task: Task) -> None:
     Scorer(arm.reward.of(task), Supplies())
 
 
+def _faults(stage: TrainSettings, arm: Recipe) -> Iterator[str]:
+    """Why a stage could not work as the arm has it."""
+    if isinstance(stage, SftSettings):
+        yield from _faults_of_data(stage, [task.name for task in arm.tasks()])
+    compares = not isinstance(stage, SftSettings) or stage.data == "best"
+    if compares and arm.assistant.temperature == 0:
+        yield "assistant.temperature = 0 draws equal candidates, which teach nothing: set it above 0"
+    if isinstance(stage, GrpoSettings) and arm.assistant.top_p < 1:
+        yield "it learns from replies drawn from the whole distribution: leave assistant.top_p at 1"
+    if isinstance(stage, DpoSettings) and arm.reward.samples < 2:
+        yield "one half of a candidate's look-aheads chooses, the other measures: set reward.samples to 2 or more"
+
+
+def _faults_of_data(stage: SftSettings, tasks: Sequence[str]) -> Iterator[str]:
+    for name in (*stage.conversations, *stage.last_reply):
+        if name not in tasks:
+            yield f'conversations and last_reply are by task, and there is no task "{name}"{nearest(name, tasks)}'
+    changed = stage.model_dump(exclude_defaults=True)
+    for key in UNREAD[stage.data]:
+        if key in changed:
+            yield f'data = "{stage.data}" does not read {key}: leave it out, or take another data'
+    if stage.data == "demonstrations" and not stage.conversations:
+        yield "say how many demonstrations, like conversations = { groceries = 5000 }"
+
+
 def _check_evaluation(recipe: Recipe, tasks: Sequence[Task]) -> None:
     for task in tasks:
         task.goals("test")
         for settings in recipe.evaluate.users.values():
             task.with_profile(settings.profiles)
     family = recipe.evaluate.family
-    if family.arm not in (known := {**ARMS, **recipe.arms}):
+    if family.arm not in (known := recipe.known_arms):
         raise RecipeError(f'evaluate.family.arm: there is no arm "{family.arm}"{nearest(family.arm, known)}')
     figures = {*GENERAL_FIGURES, *(name for task in tasks for name in task.figures)}
     for metric in family.metrics:

@@ -6,23 +6,26 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from duologue.background import BackgroundLoop
-from duologue.conversation import Conversation
-from duologue.errors import RunError
+from duologue.conversation import Goal, message_rows
+from duologue.errors import RecipeError, RunError
 from duologue.evaluation import Family, summarise, visits
 from duologue.journal import Journal, RunLock, write_atomically
 from duologue.recipe import Recipe
 from duologue.run.check import check
 from duologue.run.folder import RunFolder
 from duologue.run.jobs import arm_wiring, evaluation_prefix, kinds_of_users, perform
+from duologue.run.wiring import Wiring
 from duologue.run.workers import Job, run_jobs
 from duologue.seeding import derive
 from duologue.simulation import converse
+from duologue.tasks import Task
 
 Watch = Callable[[str, int, int, str], None]
 """(job, done, total, what)"""
@@ -37,13 +40,20 @@ def train(recipe: Recipe, folder: Path, *, restart: bool = False, watch: Watch) 
         The evaluation, as `evaluation.json` has it.
 
     Raises:
+        RecipeError: no arm would be trained, though the recipe has stages.
         RunError: another process works there; the folder holds a run with other settings; a worker was killed.
         DuologueError: whatever an arm's work raised.
     """
     run = RunFolder(folder)
     check(recipe, recipe.evaluate.arms)
+    training = [Job("train", arm, _plain(recipe), str(folder)) for arm in _trained_arms(recipe)]
+    if recipe.train and not training:
+        arms = ", ".join(recipe.evaluate.arms)
+        raise RecipeError(
+            f'the recipe has [[train]], and no arm to train among evaluate.arms ({arms}): add "trained", '
+            "or evaluate alone, with `duologue evaluate`"
+        )
     with _opened(run, recipe, restart=restart):
-        training = [Job("train", arm, _plain(recipe), str(folder)) for arm in _trained_arms(recipe)]
         return _work(run, recipe, training, watch)
 
 
@@ -75,25 +85,13 @@ def _work(run: RunFolder, recipe: Recipe, training: list[Job], watch: Watch) -> 
     return evaluation
 
 
-class _opened:
+@contextmanager
+def _opened(run: RunFolder, recipe: Recipe, *, restart: bool) -> Generator[None]:
     """A run's folder, made or gone on in, and locked."""
-
-    def __init__(self, run: RunFolder, recipe: Recipe, *, restart: bool) -> None:
-        self._run, self._recipe, self._restart = run, recipe, restart
-
-    def __enter__(self) -> None:
-        path = self._run.path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = RunLock(path.with_name(f".{path.name}.lock"), path)
-        self._lock.__enter__()
-        try:
-            self._run.begin(self._recipe, restart=self._restart)
-        except BaseException:
-            self._lock.__exit__()
-            raise
-
-    def __exit__(self, *raised: object) -> None:
-        self._lock.__exit__()
+    run.path.parent.mkdir(parents=True, exist_ok=True)
+    with RunLock(run.path.with_name(f".{run.path.name}.lock"), run.path):
+        run.begin(recipe, restart=restart)
+        yield
 
 
 def _plain(recipe: Recipe) -> dict[str, Any]:
@@ -121,7 +119,8 @@ def _processes(recipe: Recipe) -> int:
 def _summary(run: RunFolder, recipe: Recipe) -> dict[str, Any]:
     settings = recipe.evaluate.family
     family = Family(arm=settings.arm, metrics=settings.metrics, users=tuple(kinds_of_users(recipe)))
-    evaluation = summarise(_conversations(run, recipe), family=family, seed=recipe.seed)
+    figures = summarise(_conversations(run, recipe), family=family, seed=recipe.seed)
+    evaluation = {**figures, "keys": [prefix for _, prefix in _prefixes(recipe)]}
     write_atomically(run.evaluation, json.dumps(evaluation, indent=1))
     return evaluation
 
@@ -136,11 +135,17 @@ def _conversations(run: RunFolder, recipe: Recipe) -> Iterator[dict[str, Any]]:
 
 def _wanted(recipe: Recipe) -> Iterator[str]:
     """The journal keys of this evaluation."""
-    for task, users, arm in product(recipe.tasks(), kinds_of_users(recipe), recipe.evaluate.arms):
+    for task, prefix in _prefixes(recipe):
+        for goal, visit in visits(task.goals("test"), recipe.evaluate.conversations):
+            yield f"{prefix}{goal.id}/{visit}"
+
+
+def _prefixes(recipe: Recipe) -> Iterator[tuple[Task, str]]:
+    """A task and what the journal keys of one arm, kind of users and decoding begin with, for all of them."""
+    evaluate = recipe.evaluate
+    for task, users, arm in product(recipe.tasks(), kinds_of_users(recipe), evaluate.arms):
         prefix = evaluation_prefix(recipe, arm, task.name, users)
-        planned = list(visits(task.goals("test"), recipe.evaluate.conversations))
-        for decoding, (goal, visit) in product(recipe.evaluate.decoding, planned):
-            yield f"{prefix}{decoding}/{goal.id}/{visit}"
+        yield from ((task, f"{prefix}{decoding}/") for decoding in evaluate.decoding)
 
 
 def report(folder: Path) -> Path:
@@ -156,7 +161,9 @@ def report(folder: Path) -> Path:
     return write_report(folder)
 
 
-def simulate(recipe: Recipe, arm: str, folder: Path, *, count: int, split: str) -> Iterator[dict[str, Any]]:
+def simulate(
+    recipe: Recipe, arm: str, folder: Path, *, count: int, split: str, watch: Watch
+) -> Iterator[dict[str, Any]]:
     """Play conversations of one arm, and give each when it is whole, in the goals' order.
 
     Raises:
@@ -164,30 +171,30 @@ def simulate(recipe: Recipe, arm: str, folder: Path, *, count: int, split: str) 
     """
     check(recipe, [arm])
     wiring = arm_wiring(recipe, arm, RunFolder(folder))
-    for task in wiring.tasks:
-        assistant, scorer = wiring.assistant(task), wiring.scorer(task)
-        goals = task.goals(split)
-        with BackgroundLoop() as loop:
+    total = count * len(wiring.tasks)
+    with BackgroundLoop() as loop:
+        for task in wiring.tasks:
+            goals = task.goals(split)
             for index in range(count):
                 goal = goals[index % len(goals)]
-                seed = derive(recipe.seed, "simulate", index, goal.id)
-                user = task.user(goal.request, seed)
-                conversation = loop.run(converse(assistant, user, seed=seed, turns=task.turn_limit))
-                outcome = loop.run(scorer(conversation, goal))
-                yield {
-                    "task": task.name,
-                    "goal": goal.id,
-                    "request": goal.request.text,
-                    "messages": _messages(conversation),
-                    "ending": conversation.ending.value,
-                    "reward": outcome.value,
-                    "parts": dict(outcome.parts),
-                    "error": outcome.why,
-                }
+                yield loop.run(_simulated(wiring, task, goal, derive(recipe.seed, "simulate", index, goal.id)))
+                watch(f"simulate {arm}", wiring.tasks.index(task) * count + index + 1, total, "conversations")
 
 
-def _messages(conversation: Conversation) -> list[dict[str, str]]:
-    return [{"role": m.role, "content": m.content} for m in conversation.messages]
+async def _simulated(wiring: Wiring, task: Task, goal: Goal, seed: int) -> dict[str, Any]:
+    user = task.user(goal.request, seed)
+    conversation = await converse(wiring.assistant(task), user, seed=seed, turns=task.turn_limit)
+    outcome = await wiring.scorer(task)(conversation, goal)
+    return {
+        "task": task.name,
+        "goal": goal.id,
+        "request": goal.request.text,
+        "messages": message_rows(conversation.messages),
+        "ending": conversation.ending.value,
+        "reward": outcome.value,
+        "parts": dict(outcome.parts),
+        "error": outcome.why,
+    }
 
 
 def reward(recipe: Recipe, source: Path, target: Path, *, watch: Watch) -> int:

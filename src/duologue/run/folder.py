@@ -1,7 +1,7 @@
 """A run's folder: what is in it, what it was made with, and whether the same command may go on there.
 
 runs/NAME/
-    recipe.toml       the resolved recipe and the git revision
+    recipe.toml       the resolved recipe and the git revisions it was worked on with
     journal.jsonl     every conversation, training step and data set row
     stages/ARM/STAGE/ a stage's settings and checkpoints
     models/ARM/       a trained model, in the ordinary transformers format
@@ -11,11 +11,11 @@ runs/NAME/
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,7 +24,13 @@ import tomli_w
 from duologue.errors import RunError
 from duologue.journal import write_atomically
 from duologue.recipe import Recipe, Table
+from duologue.run.weights import weights_digest
 from duologue.seeding import digest
+
+IMMATERIAL = ("save_steps", "micro_groups", "micro_batch", "shared_prompts")
+"""Keys of a stage that say how it gets to its result; the result does not depend on them."""
+REVISION, CONTINUED = "# git revision: ", "# continued at "
+"""What the first lines of a run's recipe begin with."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,7 @@ class RunFolder:
                 "Give --name NEW for a run beside it, or --restart, which moves the old folder aside"
             )
         self.path.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path / "recipe.toml", _resolved(recipe))
+        write_atomically(self.path / "recipe.toml", _resolved(recipe, self._revisions()))
 
     def _move_aside(self) -> None:
         stamp = datetime.fromtimestamp(self.path.stat().st_mtime).strftime("%Y%m%d-%H%M%S")
@@ -79,30 +85,42 @@ class RunFolder:
             aside = self.path.with_name(f"{self.path.name}.{stamp}-{number}")
         self.path.rename(aside)
 
+    def _revisions(self) -> list[str]:
+        """The lines that say which code worked here: what it was begun with, and what it was continued with."""
+        path, now = self.path / "recipe.toml", _revision()
+        found = (
+            list(takewhile(lambda line: line.startswith("#"), path.read_text().splitlines())) if path.exists() else []
+        )
+        if not found:
+            return [f"{REVISION}{now}"]
+        return found if found[-1] in (f"{REVISION}{now}", f"{CONTINUED}{now}") else [*found, f"{CONTINUED}{now}"]
+
     def _conflicts(self, recipe: Recipe) -> Iterator[tuple[str, str]]:
         """(stage, what differs) for every stage in the folder that was made with other settings."""
         for arm in recipe.evaluate.arms:
-            for stage, settings in stage_settings(recipe.arm(arm)).items():
-                path = self.stage(arm, stage) / "settings.json"
-                if path.exists():
-                    yield from ((f"{arm}/{stage}", change) for change in changes(_read(path), settings))
-            if self.model(arm).exists():
-                yield from self._added(recipe.arm(arm), arm)
-            found = {path.parent.name for path in self.path.glob(f"stages/{arm}/*/settings.json")}
-            for stage in sorted(found - set(stage_settings(recipe.arm(arm)))):
-                yield f"{arm}/{stage}", f"the recipe has no stage {stage} any more"
+            made = {path.parent.name: _read(path) for path in self.path.glob(f"stages/{arm}/*/settings.json")}
+            if made or self.model(arm).exists():
+                for stage, change in self._differences(arm, made, stage_settings(recipe.arm(arm))):
+                    yield f"{arm}/{stage}", change
 
-    def _added(self, recipe: Recipe, arm: str) -> Iterator[tuple[str, str]]:
-        for stage in stage_settings(recipe):
-            if not (self.stage(arm, stage) / "settings.json").exists():
-                yield f"{arm}/{stage}", f"the recipe has a stage {stage} that the finished model was not trained with"
+    def _differences(
+        self, arm: str, made: Mapping[str, Table], wanted: Mapping[str, Table]
+    ) -> Iterator[tuple[str, str]]:
+        for stage in sorted({*made, *wanted}):
+            if stage not in wanted:
+                yield stage, f"the recipe has no stage {stage} any more"
+            elif stage in made:
+                yield from ((stage, change) for change in changes(made[stage], wanted[stage]))
+            elif self.model(arm).exists():
+                yield stage, f"the recipe has a stage {stage} that the finished model was not trained with"
 
     def record_stage(self, arm: str, stage: str, settings: Table) -> Path:
-        """The stage's folder, its settings written down."""
+        """The stage's folder, its settings and the revision it is begun with written down."""
         folder = self.stage(arm, stage)
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / "settings.json").exists():
-            write_atomically(folder / "settings.json", json.dumps(settings, indent=1))
+            recorded = {"revision": _revision(), **settings}
+            write_atomically(folder / "settings.json", json.dumps(recorded, indent=1))
         return folder
 
     def finish_model(self, arm: str, made: Path) -> None:
@@ -110,17 +128,25 @@ class RunFolder:
         target = self.model(arm)
         target.parent.mkdir(parents=True, exist_ok=True)
         made.rename(target)
-        shutil.rmtree(self.path / "stages" / arm / "unfinished", ignore_errors=True)
 
 
 def stage_settings(arm: Recipe) -> dict[str, Table]:
-    """Each stage of an arm, by name, with all the settings its result depends on."""
-    plain = arm.model_dump(mode="json", include={"seed", "task", "assistant", "user", "reward"})
-    stages = arm.model_dump(mode="json")["train"][: len(arm.stages)]
-    named: dict[str, Table] = {}
-    for index, stage in enumerate(stages):
-        named[f"{index}-{stage['algorithm']}"] = {**plain, "train": stages[: index + 1]}
-    return named
+    """Each stage of an arm, by name, with all that its result depends on; "start" stands for the first weights.
+
+    Raises:
+        ModelError: the model that the arm starts from is not on this machine.
+    """
+    if not arm.stages:
+        return {}
+    plain = arm.model_dump(
+        mode="json",
+        include={"seed": True, "task": True, "assistant": True, "user": True, "reward": True},
+        exclude={"task": {"__all__": {"test"}}},
+    )
+    plain["start"] = weights_digest(arm.assistant.model)
+    stages = [stage.model_dump(mode="json", exclude=set(IMMATERIAL)) for stage in arm.stages]
+    named = [f"{index}-{stage['algorithm']}" for index, stage in enumerate(stages)]
+    return {name: {**plain, "train": stages[: index + 1]} for index, name in enumerate(named)}
 
 
 def fingerprint(settings: Mapping[str, Any]) -> str:
@@ -142,18 +168,19 @@ def changes(old: Any, new: Any, place: str = "") -> Iterator[str]:
 
 
 def _read(path: Path) -> Table:
+    """A stage's recorded settings, without the revision, which may differ."""
     try:
         settings: Any = json.loads(path.read_text())
         if not isinstance(settings, dict):
             raise ValueError(f"a {type(settings).__name__} where settings should be")
     except ValueError as error:
         raise RunError(f"{path} is damaged: {error}. Give --restart, which moves the old folder aside") from error
-    return cast(Table, settings)
+    return {key: value for key, value in cast(Table, settings).items() if key != "revision"}
 
 
-def _resolved(recipe: Recipe) -> str:
+def _resolved(recipe: Recipe, revisions: Sequence[str]) -> str:
     table = cast(Table, _without_none(recipe.model_dump(mode="json")))
-    return f"# git revision: {_revision()}\n\n{tomli_w.dumps(table)}"
+    return "\n".join([*revisions, "", tomli_w.dumps(table)])
 
 
 def _without_none(node: Any) -> Any:

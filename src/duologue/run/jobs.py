@@ -13,8 +13,12 @@ from duologue.background import BackgroundLoop
 from duologue.errors import RunError
 from duologue.evaluation import Arm, Decoding, evaluate
 from duologue.journal import Journal
+from duologue.metrics.base import Counter, Supplies
+from duologue.models.base import count_bytes
 from duologue.recipe import Recipe, Table, UserSettings, parse
+from duologue.reward import Scorer
 from duologue.run.folder import RunFolder, fingerprint, stage_settings
+from duologue.run.weights import weights_digest
 from duologue.run.wiring import NEW, Wiring, is_scripted, load_local, quieten_transformers, wire
 from duologue.run.workers import Job, Progress
 from duologue.seeding import derive
@@ -65,6 +69,7 @@ def _stage(
     work = folder.record_stage(name, stage_name, table)
     made = work / "model"
     if made.exists():
+        _drop_checkpoints(work)
         return load_local(made)
     wiring = wire(arm, lambda _: policy)
     with BackgroundLoop() as loop:
@@ -104,7 +109,7 @@ def _train_sft(settings: SftSettings, stage: Stage) -> None:
 
         train_on_best(settings, stage)
     else:
-        from duologue.training.scratch import train_on_demonstrations
+        from duologue.training.demonstrations import train_on_demonstrations
 
         train_on_demonstrations(settings, stage)
 
@@ -122,7 +127,11 @@ def _save(policy: LocalModel, target: Path) -> None:
     shutil.rmtree(part, ignore_errors=True)
     policy.save(part)
     part.rename(target)
-    for checkpoint in target.parent.glob("checkpoint-*"):
+    _drop_checkpoints(target.parent)
+
+
+def _drop_checkpoints(work: Path) -> None:
+    for checkpoint in work.glob("checkpoint-*"):
         shutil.rmtree(checkpoint, ignore_errors=True)
 
 
@@ -132,7 +141,7 @@ def _cached(source: str) -> LocalModel:
 
 
 def arm_wiring(recipe: Recipe, name: str, folder: RunFolder) -> Wiring:
-    """An arm as it is after its training; tokens are counted as the recipe's own assistant counts them.
+    """An arm as it is after its training; tokens are counted alike in all arms.
 
     Raises:
         RunError: it was not trained yet.
@@ -140,12 +149,16 @@ def arm_wiring(recipe: Recipe, name: str, folder: RunFolder) -> Wiring:
     arm = recipe.arm(name)
     if arm.stages and not folder.model(name).exists():
         raise RunError(f'arm "{name}" is not trained yet in {folder.path}: train first, with `duologue train`')
-    own = recipe.assistant.model
-    counter = None if is_scripted(own) or own == NEW else _cached(own).count_tokens
-    if arm.stages:
-        trained = str(folder.model(name))
-        return wire(arm, lambda _: _cached(trained), counter=counter)
-    return wire(arm, _cached, counter=counter)
+    trained = str(folder.model(name)) if arm.stages else None
+    return wire(arm, lambda own: _cached(trained or own), counter=_counter(recipe))
+
+
+def _counter(recipe: Recipe) -> Counter:
+    """How the recipe's own assistant counts tokens. One from nothing has its tokenizer before any training."""
+    source = recipe.assistant.model
+    if is_scripted(source):
+        return count_bytes
+    return (_from_nothing(recipe) if source == NEW else _cached(source)).count_tokens
 
 
 def kinds_of_users(recipe: Recipe) -> dict[str, UserSettings]:
@@ -155,12 +168,13 @@ def kinds_of_users(recipe: Recipe) -> dict[str, UserSettings]:
 
 def evaluation_prefix(recipe: Recipe, name: str, task: str, users: str) -> str:
     """What the journal keys of one arm, task and kind of users begin with: it stands for all they depend on."""
-    arm = recipe.arm(name)
+    arm, own = recipe.arm(name), recipe.assistant.model
     depends = {
         "stages": stage_settings(arm),
         "seed": arm.seed,
         "assistant": arm.assistant.model_dump(mode="json"),
-        "counter": recipe.assistant.model,
+        "start": weights_digest(arm.assistant.model),
+        "counter": [weights_digest(own), *(task.name for task in recipe.task if own == NEW)],
         "users": kinds_of_users(recipe)[users].model_dump(mode="json"),
         "reward": recipe.reward.model_dump(mode="json", include={"metrics"}),
     }
@@ -182,7 +196,6 @@ def evaluate_arm(recipe: Recipe, name: str, folder: RunFolder, progress: Progres
 
     journal = Journal(folder.journal)
     arm = Arm(name, {task.name: wiring.assistant(task) for task in wiring.tasks})
-    plain = wire(recipe, lambda _: wiring.model or _cached(recipe.assistant.model), counter=wiring.counter)
     with BackgroundLoop() as loop:
         for task, users, profiles, decoding in cells:
             loop.run(
@@ -194,7 +207,7 @@ def evaluate_arm(recipe: Recipe, name: str, folder: RunFolder, progress: Progres
                     task.goals("test"),
                     seed=recipe.seed,
                     decoding=decoding,
-                    scorer=plain.scorer(task),
+                    scorer=Scorer(recipe.reward.of(task), Supplies(wiring.counter)),
                     journal=journal,
                     counter=wiring.counter,
                     on_done=count,

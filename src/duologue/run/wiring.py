@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from duologue.errors import MissingDependency, RecipeError, nearest
+from duologue import models
+from duologue.errors import RecipeError, nearest
 from duologue.metrics.base import Counter, Supplies
 from duologue.models.base import ChatModel, count_bytes
 from duologue.models.scripted import ScriptedModel
@@ -37,9 +38,7 @@ def load_local(source: str | Path) -> LocalModel:
         MissingDependency: torch and transformers are not installed.
     """
     quieten_transformers()
-    from duologue.models.local import LocalModel
-
-    return LocalModel.load(source)
+    return models.load_local(source)
 
 
 def quieten_transformers() -> None:
@@ -48,13 +47,9 @@ def quieten_transformers() -> None:
     Raises:
         MissingDependency: torch and transformers are not installed.
     """
-    try:
+    with models.local_models():
         import torch  # noqa: F401  # pyright: ignore[reportUnusedImport]
         from transformers.utils import logging
-    except ModuleNotFoundError as error:
-        raise MissingDependency(
-            f"playing a model in this process needs {error.name}: pip install 'duologue[train]'"
-        ) from error
     logging.disable_progress_bar()
     logging.set_verbosity_error()
 

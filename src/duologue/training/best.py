@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from duologue.conversation import Message
-from duologue.dataset import Row, best_replies
+from duologue.dataset import best_replies
 from duologue.errors import DataError
-from duologue.training.dpo import build_rows, system_prompts
+from duologue.training.explore import build_rows, system_prompts
 from duologue.training.settings import SftSettings
 from duologue.training.sft import Example, train_stage
 from duologue.training.stage import Stage
@@ -31,8 +31,7 @@ def best_examples(settings: SftSettings, stage: Stage) -> list[Example]:
     if not best:
         raise DataError(f"sft: at none of {len(rows)} states is one reply better than another: nothing to learn")
     system = system_prompts(stage)
-    return [Example((*row.prefix, reply), "last", system[row.task], _ids(row, reply)) for row, reply in best]
-
-
-def _ids(row: Row, reply: Message) -> tuple[int, ...] | None:
-    return next(candidate.ids for candidate in row.candidates if candidate.text == reply.content)
+    return [
+        Example((*row.prefix, Message("assistant", reply.text)), "last", system[row.task], reply.ids)
+        for row, reply in best
+    ]

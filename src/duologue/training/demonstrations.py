@@ -4,16 +4,45 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 from duologue.conversation import Conversation, Ending, Goal, Message
-from duologue.errors import DataError, ModelError
+from duologue.errors import DataError, ModelError, RecipeError, nearest
 from duologue.seeding import derive, generator
 from duologue.simulation import Assistant, converse
 from duologue.tasks.base import Demonstration, Task
-from duologue.training.sft import Example
+from duologue.training.settings import SftSettings
+from duologue.training.sft import Example, train_stage
+from duologue.training.stage import Stage
 
 RAREST = 50
 """Where fewer than one conversation in so many is as wanted, the search for them ends."""
+
+
+def train_on_demonstrations(settings: SftSettings, stage: Stage) -> None:
+    """Make the stage's demonstrations and learn from them.
+
+    Raises:
+        RecipeError: no demonstrations asked for, or of a task that the recipe does not have.
+    """
+    known = [task.name for task in stage.tasks]
+    for name in (*settings.conversations, *settings.last_reply):
+        if name not in known:
+            raise RecipeError(f'train.conversations: no task "{name}"{nearest(name, known)}')
+    if not settings.conversations:
+        raise RecipeError("train: say how many demonstrations, like conversations = { groceries = 5000 }")
+    train_stage(settings, stage, stage_examples(stage.tasks, settings, derive(stage.seed, "demonstrations")))
+
+
+def stage_examples(tasks: Sequence[Task], settings: SftSettings, seed: int) -> list[Example]:
+    """The demonstrations of a stage, its tasks' shuffled into one another."""
+    examples: list[Example] = []
+    for task in tasks:
+        played = demonstrate(task, settings.conversations.get(task.name, 0), seed, within=settings.within)
+        trained = "last" if task.name in settings.last_reply else "all"
+        examples.extend(replace(example, trained=trained) for example in played)
+    generator(seed, "order").shuffle(examples)
+    return examples
 
 
 def demonstrate(task: Task, count: int, seed: int, *, within: int | None = None) -> list[Example]:

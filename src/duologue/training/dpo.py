@@ -14,18 +14,16 @@ from typing import Any
 from datasets import Dataset
 from trl import DPOConfig, DPOTrainer
 
-from duologue.conversation import Message
-from duologue.dataset import Pair, Row, Visit, build, pairs, rows, visits
+from duologue.conversation import Message, message_rows
+from duologue.dataset import Pair, pairs
 from duologue.errors import DataError
 from duologue.seeding import derive
 from duologue.training.arguments import shared_arguments
+from duologue.training.explore import SystemPrompts, build_rows, system_prompts
 from duologue.training.schedule import adamw
-from duologue.training.settings import DpoSettings, SftSettings
+from duologue.training.settings import DpoSettings
 from duologue.training.sft import Example, batches, tokenised
-from duologue.training.stage import Figures, Stage, StepJournal, evaluating, train_to
-
-SystemPrompts = Mapping[str, str | None]
-"""By task."""
+from duologue.training.stage import Figures, Stage, StepJournal, train_to
 
 
 def train_dpo(settings: DpoSettings, stage: Stage) -> None:
@@ -54,10 +52,7 @@ def build_pairs(settings: DpoSettings, stage: Stage) -> list[Pair]:
             f"the noise ({counts.tied} tied, {counts.within_noise} within it): raise states or reward.samples"
         )
     found = _reading_back(gaps, stage)
-    key = f"pairs/{stage.key}"
-    if key not in stage.journal:
-        figures = {**asdict(counts), "left_out": len(gaps) - len(found)}
-        stage.journal.append(key, "pairs", {"arm": stage.arm, "stage": stage.name, **figures})
+    stage.record_data("pairs", {**asdict(counts), "left_out": len(gaps) - len(found)})
     if not found:
         raise DataError(
             f"dpo: none of {len(gaps)} pairs tokenises back to what the model sampled: check its chat template"
@@ -65,42 +60,16 @@ def build_pairs(settings: DpoSettings, stage: Stage) -> list[Pair]:
     return found
 
 
-def build_rows(settings: DpoSettings | SftSettings, stage: Stage) -> list[Row]:
-    """Candidates with rewards at `settings.states` states; only what the journal lacks is played.
-
-    Raises:
-        DataError: more than a third of the prefixes could not be played.
-    """
-    planned = visits(stage.tasks, settings.states, deepest=settings.deepest, seed=derive(stage.seed, "build"))
-    key = f"build/{stage.key}"
-    stage.policy.weights_changed()
-    with evaluating(stage.policy.model):
-        stage.loop.run(_build(planned, stage, settings.candidates, key))
-    found = rows(stage.journal, planned, key)
-    if len(found) < len(planned) * 2 / 3:
-        raise DataError(f"{stage.name}: {len(planned) - len(found)} of {len(planned)} states could not be played")
-    return found
-
-
-async def _build(planned: Sequence[Visit], stage: Stage, candidates: int, key: str) -> None:
-    async for done in build(planned, stage.partners, candidates=candidates, journal=stage.journal, key=key):
-        stage.progress(done, len(planned), "states compared")
-
-
-def system_prompts(stage: Stage) -> SystemPrompts:
-    """What the assistant is told in each task."""
-    return {task.name: stage.partners(task)[0].system for task in stage.tasks}
-
-
 def _reading_back(found: Sequence[Pair], stage: Stage) -> list[Pair]:
-    """The pairs of which both replies tokenise to the ids they were sampled as."""
+    """The pairs of which both replies tokenise to the ids they were sampled as, their ends among them."""
     system = system_prompts(stage)
 
     def example(pair: Pair, text: str, ids: tuple[int, ...] | None) -> Example:
         return Example((*pair.prefix, Message("assistant", text)), "last", system[pair.task], ids)
 
     both = [(example(p, p.chosen, p.chosen_ids), example(p, p.rejected, p.rejected_ids)) for p in found]
-    read = iter(tokenised(stage.policy.tokenizer, [each for examples in both for each in examples]))
+    policy = stage.policy
+    read = iter(tokenised(policy.tokenizer, [each for examples in both for each in examples], policy.ends))
     return [pair for pair, chosen, rejected in zip(found, read, read, strict=True) if chosen and rejected]
 
 
@@ -134,17 +103,12 @@ def dpo_trainer(settings: DpoSettings, stage: Stage, found: Sequence[Pair]) -> D
 def _preferences(found: Sequence[Pair], system: SystemPrompts) -> Dataset:
     """Pairs in Hugging Face form: message lists."""
 
-    def prompt(pair: Pair) -> list[dict[str, str]]:
-        text = system[pair.task]
-        head = (Message("system", text),) if text is not None else ()
-        return [{"role": m.role, "content": m.content} for m in (*head, *pair.prefix)]
-
     def reply(text: str) -> list[dict[str, str]]:
-        return [{"role": "assistant", "content": text}]
+        return message_rows([Message("assistant", text)])
 
     return Dataset.from_dict(
         {
-            "prompt": [prompt(pair) for pair in found],
+            "prompt": [message_rows(pair.prefix, system[pair.task]) for pair in found],
             "chosen": [reply(pair.chosen) for pair in found],
             "rejected": [reply(pair.rejected) for pair in found],
         }

@@ -9,33 +9,34 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
-from duologue.conversation import Conversation, Ending
 from duologue.dataset import Group, Visit, explore, visits
 from duologue.errors import ModelError, RecipeError
+from duologue.models.local import evaluating
 from duologue.seeding import derive
+from duologue.tasks.base import Task
 from duologue.training.arguments import shared_arguments
 from duologue.training.schedule import adamw
 from duologue.training.settings import GrpoSettings
-from duologue.training.stage import Figures, Stage, StepJournal, evaluating, train_to
+from duologue.training.stage import Figures, Stage, StepJournal, train_to
 from duologue.training.tree import TreeGRPOTrainer
 
-REDRAWS = 3
-"""Times that a state which cannot be played is drawn again."""
 TREES = 2
 """Groups a recorded step shows in the report."""
+ASKS = ("asks_when_missing", "asks_when_complete")
+"""A task's figures that say whether a first reply asks."""
 
 
 def train_grpo(settings: GrpoSettings, stage: Stage) -> None:
     """Train the stage's policy in place; goes on from its newest checkpoint.
 
     Raises:
-        RecipeError: `micro_groups` does not divide `groups`, or the replies are drawn greedily.
+        RecipeError: the replies are drawn greedily.
         ModelError: none of a step's states could be played.
     """
     train_to(settings.steps, grpo_trainer(settings, stage), stage)
@@ -93,7 +94,7 @@ class Rollouts:
             groups = self._stage.loop.run(self._explore(batch))
         if all(group.failed for group in groups):
             raise ModelError(f"none of a step's {len(groups)} states could be played; the last: {groups[-1].failed}")
-        self.figures = {**_figures(groups), "rollout_seconds": time.monotonic() - started}
+        self.figures = {**_figures(groups, self._stage.tasks), "rollout_seconds": time.monotonic() - started}
         self._record_trees(groups, trainer.state.global_step)
         return self._for_trl(groups)
 
@@ -101,24 +102,11 @@ class Rollouts:
         return list(await asyncio.gather(*(self._one(visit) for visit in batch)))
 
     async def _one(self, visit: Visit) -> Group:
-        """A visit's group; where its state cannot be played, another draw's."""
-        group = await self._drawn(visit, visit.seed)
-        for redraw in range(1, REDRAWS + 1):
-            if not group.failed:
-                break
-            group = await self._drawn(visit, derive(visit.seed, "redraw", redraw))
-        return group
-
-    async def _drawn(self, visit: Visit, seed: int) -> Group:
         assistant, reward = self._stage.partners(visit.task)
         candidates = self._settings.candidates
-        try:
-            return await explore(
-                assistant, visit.task, reward, visit.goal, depth=visit.depth, candidates=candidates, seed=seed
-            )
-        except ModelError as error:
-            failed = Conversation().ended(Ending.FAILED, f"the assistant's model: {error}")
-            return Group(visit.task.name, visit.goal, seed, failed, (), ())
+        return await explore(
+            assistant, visit.task, reward, visit.goal, depth=visit.depth, candidates=candidates, seed=visit.seed
+        )
 
     def _for_trl(self, groups: Sequence[Group]) -> dict[str, list[Any]]:
         """Ids, log-probabilities and rewards; what has no reward is masked out of the loss."""
@@ -153,19 +141,32 @@ def _row(prompt: Sequence[int], ids: Sequence[int], logprobs: Sequence[float], r
     }
 
 
-def _figures(groups: Sequence[Group]) -> Figures:
+def _figures(groups: Sequence[Group], tasks: Sequence[Task]) -> Figures:
     """A step's figures: means over candidates, and counts of what was left out."""
     rewards = [reward.value for group in groups for reward in group.rewards]
     values = [value for value in rewards if value is not None]
     replies = [reply for group in groups for reply in group.replies]
-    first = [reply for group in groups if len(group.prefix.messages) == 1 for reply in group.replies]
     return {
         "reward": _mean(values),
-        "asks": _mean([float("?" in reply.text) for reply in first]),
+        "asks": _asks(groups, {task.name: task for task in tasks}),
         "tokens": _mean([float(reply.usage.completion) for reply in replies]),
         "unscored": float(len(rewards) - len(values)),
         "skipped": float(sum(group.failed is not None for group in groups)),
     }
+
+
+def _asks(groups: Sequence[Group], tasks: Mapping[str, Task]) -> float | None:
+    """The share of first replies that ask, by their tasks' own figures; None where there are none."""
+    shares = [
+        tasks[group.task].figures[name](group.prefix.replied(reply.text), group.goal)
+        for group in groups
+        if len(group.prefix.messages) == 1
+        for name in ASKS
+        if name in tasks[group.task].figures
+        for reply in group.replies
+    ]
+    base = sum(share.base for share in shares)
+    return sum(share.count for share in shares) / base if base else None
 
 
 def _mean(values: Sequence[float]) -> float | None:
@@ -180,10 +181,9 @@ def _spread(group: Group) -> float:
 
 def _arguments(settings: GrpoSettings, stage: Stage) -> GRPOConfig:
     micro = settings.micro_groups or settings.groups
-    if settings.groups % micro:
-        raise RecipeError(f"train: micro_groups = {micro} must divide groups = {settings.groups}")
-    sampling = stage.partners(stage.tasks[0])[0].sampling
-    if sampling.temperature == 0:
+    samplings = [stage.partners(task)[0].sampling for task in stage.tasks]
+    temperature = samplings[0].temperature
+    if temperature == 0:
         raise RecipeError("assistant.temperature = 0 draws equal candidates, which teach nothing: set it above 0")
     return GRPOConfig(
         **shared_arguments(stage.folder, seed=derive(stage.seed, "trainer") % 2**31, save_steps=settings.save_steps),
@@ -193,8 +193,8 @@ def _arguments(settings: GrpoSettings, stage: Stage) -> GRPOConfig:
         max_steps=settings.steps,
         learning_rate=settings.learning_rate,
         max_grad_norm=settings.max_grad_norm,
-        temperature=sampling.temperature,
-        max_completion_length=sampling.max_tokens,
+        temperature=temperature,
+        max_completion_length=max(sampling.max_tokens for sampling in samplings),
         scale_rewards=settings.scale_rewards,
         loss_type=settings.loss_type,
         beta=settings.beta,

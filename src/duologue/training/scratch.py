@@ -8,11 +8,8 @@ What comes out is an ordinary transformers folder; nothing in it is special but 
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from math import sqrt
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,18 +21,14 @@ from tokenizers.trainers import BpeTrainer
 from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
-    PreTrainedModel,
     PreTrainedTokenizerFast,
 )
 
-from duologue.errors import RecipeError, nearest
+from duologue.errors import RecipeError
 from duologue.models.local import LocalModel
-from duologue.seeding import derive, generator
+from duologue.seeding import derive
 from duologue.tasks.base import Task
-from duologue.training.demonstrations import demonstrate
-from duologue.training.settings import ScratchSettings, SftSettings
-from duologue.training.sft import Example, train_stage
-from duologue.training.stage import Stage
+from duologue.training.settings import ScratchSettings
 
 PAD, END = "<|pad|>", "<|end|>"
 ROLE_TOKENS = ("<|system|>", "<|user|>", "<|assistant|>")
@@ -141,16 +134,6 @@ def _sample_by_default(model: LlamaForCausalLM, tokenizer: Any) -> None:
     generation.eos_token_id = tokenizer.eos_token_id
 
 
-def save(model: PreTrainedModel, tokenizer: Any, folder: Path) -> None:
-    """Write an ordinary transformers folder, whole or not at all: weights, configs, tokenizer, template."""
-    unfinished = folder.with_name(f"{folder.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    model.save_pretrained(unfinished)
-    tokenizer.save_pretrained(unfinished)
-    shutil.rmtree(folder, ignore_errors=True)
-    unfinished.rename(folder)
-
-
 # ---- making one
 
 
@@ -168,29 +151,3 @@ def new_model(tasks: Sequence[Task], architecture: ScratchSettings | None, *, se
     said = [*words, *(text for task in tasks for text in (*task.prompts.values(), *task.phrases))]
     tokenizer = build_tokenizer(said, context=settings.context)
     return LocalModel(build_model(settings, tokenizer, derive(seed, "weights")), tokenizer, name="new")
-
-
-def train_on_demonstrations(settings: SftSettings, stage: Stage) -> None:
-    """Make the stage's demonstrations and learn from them.
-
-    Raises:
-        RecipeError: no demonstrations asked for, or of a task that the recipe does not have.
-    """
-    known = [task.name for task in stage.tasks]
-    for name in (*settings.conversations, *settings.last_reply):
-        if name not in known:
-            raise RecipeError(f'train.conversations: no task "{name}"{nearest(name, known)}')
-    if not settings.conversations:
-        raise RecipeError("train: say how many demonstrations, like conversations = { groceries = 5000 }")
-    train_stage(settings, stage, stage_examples(stage.tasks, settings, derive(stage.seed, "demonstrations")))
-
-
-def stage_examples(tasks: Sequence[Task], stage: SftSettings, seed: int) -> list[Example]:
-    """The demonstrations of a stage, its tasks' shuffled into one another."""
-    examples: list[Example] = []
-    for task in tasks:
-        played = demonstrate(task, stage.conversations.get(task.name, 0), seed, within=stage.within)
-        trained = "last" if task.name in stage.last_reply else "all"
-        examples.extend(replace(example, trained=trained) for example in played)
-    generator(seed, "order").shuffle(examples)
-    return examples

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+def _divides(whole: str) -> Callable[[int | None, ValidationInfo], int | None]:
+    """A check that a number, where it is given, divides the field `whole`, which stands before it."""
+
+    def check(part: int | None, info: ValidationInfo) -> int | None:
+        if part and info.data.get(whole, 0) % part:
+            raise ValueError(f"must divide {whole} = {info.data[whole]}")
+        return part
+
+    return check
 
 
 class ScratchSettings(BaseModel):
@@ -68,6 +80,8 @@ class GrpoSettings(ExploreSettings):
     shared_prompts: bool = True
     """Compute a group's prompt once (equal gradients, several times faster)."""
 
+    _whole_parts = field_validator("micro_groups")(_divides("groups"))
+
 
 class DpoSettings(ExploreSettings):
     """DPO on pairs of replies, built once by the stage's first policy (TRL's DPOTrainer)."""
@@ -117,6 +131,8 @@ class SftSettings(StageSettings):
     warmup: int = Field(default=20, ge=0)
     floor: Probability = 0.05
     save_steps: int | None = Field(default=200, gt=0)
+
+    _whole_parts = field_validator("micro_batch")(_divides("batch"))
 
 
 TrainSettings = Annotated[GrpoSettings | DpoSettings | SftSettings, Field(discriminator="algorithm")]

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
 from transformers import PrinterCallback, Trainer, TrainerCallback
 
 from duologue.background import BackgroundLoop
+from duologue.conversation import message_rows
 from duologue.dataset import Group
+from duologue.errors import ModelError
 from duologue.journal import Journal
 from duologue.reward import MultiturnReward
 from duologue.simulation import Assistant
@@ -60,6 +60,12 @@ class Stage:
         if key not in self.journal:
             self.journal.append(key, "step", value)
 
+    def record_data(self, kind: str, counts: Mapping[str, int]) -> None:
+        """Journal what became of the data that the stage learns from, once."""
+        key = f"{kind}/{self.key}"
+        if key not in self.journal:
+            self.journal.append(key, kind, {"arm": self.arm, "stage": self.name, **counts})
+
     def record_tree(self, group: Group, step: int, index: int) -> None:
         """Journal a group with its look-aheads, for the report."""
         key = f"tree/{self.key}/{step:06d}/{index}"
@@ -68,12 +74,17 @@ class Stage:
 
 
 def train_to(steps: int, trainer: Trainer, stage: Stage) -> None:
-    """Train to the last of `steps`, from the newest whole checkpoint where there is one."""
+    """Train to the last of `steps`, from the newest whole checkpoint where there is one.
+
+    Raises:
+        ModelError: the trainer stopped before.
+    """
     trainer.remove_callback(PrinterCallback)
     checkpoint = newest_checkpoint(stage.folder)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if trainer.state.global_step != steps:
-        raise RuntimeError(f"{stage.key}: trained {trainer.state.global_step} steps of {steps}")
+        done = trainer.state.global_step
+        raise ModelError(f"{stage.key}: the trainer stopped after {done} of {steps} steps; the same command goes on")
     stage.policy.weights_changed()
 
 
@@ -102,20 +113,8 @@ class StepJournal(TrainerCallback):
         self._stage.progress(state.global_step, state.max_steps, what)
 
 
-@contextmanager
-def evaluating(model: nn.Module) -> Generator[None]:
-    """Without dropout; back in training mode afterwards, if it was."""
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)
-
-
 def tree_of(group: Group, arm: str, step: int) -> dict[str, Any]:
     """A group as the report reads it: the prefix, and each distinct candidate with its futures."""
-    distinct = {reply.text: reward for reply, reward in zip(group.replies, group.rewards, strict=True)}
     start = len(group.prefix.messages) + 1
     return {
         "arm": arm,
@@ -123,22 +122,22 @@ def tree_of(group: Group, arm: str, step: int) -> dict[str, Any]:
         "step": step,
         "goal": group.goal.id,
         "request": group.goal.request.text,
-        "prefix": [{"role": m.role, "content": m.content} for m in group.prefix.messages],
+        "prefix": message_rows(group.prefix.messages),
         "candidates": [
             {
-                "text": text,
+                "text": reply.text,
                 "value": reward.value,
                 "stderr": reward.stderr,
                 "parts": dict(reward.parts),
                 "futures": [
                     {
-                        "messages": [{"role": m.role, "content": m.content} for m in future.messages[start:]],
+                        "messages": message_rows(future.messages[start:]),
                         "ending": future.ending.value,
                         "value": value,
                     }
                     for future, value in zip(reward.futures, reward.values, strict=True)
                 ],
             }
-            for text, reward in distinct.items()
+            for reply, reward in group.distinct
         ],
     }

@@ -14,10 +14,23 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 from duologue.conversation import Conversation, Ending, Reaction, Request
+from duologue.errors import DataError, nearest
 from duologue.seeding import generator
-from duologue.tasks.groceries.language import ANY, NAMES, SLOTS, Heard, Reading, listed, listen, matters, wrong_slots
+from duologue.tasks.groceries.language import (
+    ANY,
+    NAMES,
+    SLOTS,
+    VALUES,
+    Heard,
+    Reading,
+    listed,
+    listen,
+    matters,
+    wrong_slots,
+)
 from duologue.tasks.groceries.wording import TRAIN, UNSEEN, Wording
 from duologue.users.base import UserMaker, Utterance
 from duologue.users.scripted import spaced
@@ -188,8 +201,26 @@ def _unusual(seed: int, wording: Wording) -> Profile:
 
 
 PROFILES: dict[str, UserMaker] = {
-    "train": lambda request, seed: GroceriesUser(request, _usual(seed, TRAIN)),
-    "unseen-habits": lambda request, seed: GroceriesUser(request, _unusual(seed, TRAIN)),
-    "unseen-wording": lambda request, seed: GroceriesUser(request, _usual(seed, UNSEEN)),
-    "unseen": lambda request, seed: GroceriesUser(request, _unusual(seed, UNSEEN)),
+    "train": lambda request, seed: GroceriesUser(_checked(request), _usual(seed, TRAIN)),
+    "unseen-habits": lambda request, seed: GroceriesUser(_checked(request), _unusual(seed, TRAIN)),
+    "unseen-wording": lambda request, seed: GroceriesUser(_checked(request), _usual(seed, UNSEEN)),
+    "unseen": lambda request, seed: GroceriesUser(_checked(request), _unusual(seed, UNSEEN)),
 }
+
+
+def _checked(request: Request) -> Request:
+    """The request itself.
+
+    Raises:
+        DataError: its facts do not say what is wanted of every slot, or what the first message mentions.
+    """
+    slots: Any = request.facts.get("slots")
+    if not isinstance(slots, Mapping) or set(cast("Mapping[str, Any]", slots)) != set(SLOTS):
+        raise DataError(f'groceries: the request\'s facts need "slots" with {", ".join(SLOTS)}')
+    for slot, value in cast("Mapping[str, Any]", slots).items():
+        if value != ANY and value not in VALUES[slot]:
+            raise DataError(f'groceries: no {slot} "{value}"{nearest(str(value), [ANY, *VALUES[slot]])}')
+    mentions: Any = request.facts.get("mentions")
+    if not isinstance(mentions, list | tuple) or not {"item"} <= set(cast("list[Any]", mentions)) <= set(SLOTS):
+        raise DataError('groceries: the request\'s facts need "mentions": the slots said at first, the item among them')
+    return request

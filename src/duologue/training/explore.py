@@ -1,0 +1,51 @@
+"""States that a stage's first policy reaches, with rewarded candidate replies: what offline training reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from duologue.dataset import Row, Visit, build, rows, visits
+from duologue.errors import DataError
+from duologue.models.local import evaluating
+from duologue.seeding import derive
+from duologue.training.settings import DpoSettings, SftSettings
+from duologue.training.stage import Stage
+
+SystemPrompts = Mapping[str, str | None]
+"""By task."""
+
+
+def build_rows(settings: DpoSettings | SftSettings, stage: Stage) -> list[Row]:
+    """Candidates with rewards at `settings.states` states; only what the journal lacks is played.
+
+    Raises:
+        DataError: more than a third of the states could not be played.
+    """
+    planned = visits(stage.tasks, settings.states, deepest=settings.deepest, seed=derive(stage.seed, "build"))
+    key = f"build/{stage.key}"
+    stage.policy.weights_changed()
+    with evaluating(stage.policy.model):
+        stage.loop.run(_build(planned, stage, settings.candidates, key))
+    found = rows(stage.journal, planned, key)
+    if len(found) < len(planned) * 2 / 3:
+        lost = len(planned) - len(found)
+        raise DataError(
+            f"{stage.name}: {lost} of {len(planned)} states could not be played; the last: {_last_reason(stage, key)}"
+        )
+    return found
+
+
+async def _build(planned: Sequence[Visit], stage: Stage, candidates: int, key: str) -> None:
+    async for done in build(planned, stage.partners, candidates=candidates, journal=stage.journal, key=key):
+        stage.progress(done, len(planned), "states compared")
+
+
+def _last_reason(stage: Stage, key: str) -> str:
+    """Why the last state that failed did."""
+    rows = [entry.value for entry in stage.journal.read("row") if entry.key.startswith(f"{key}/")]
+    return next(row["failed"] for row in reversed(rows) if row.get("failed"))
+
+
+def system_prompts(stage: Stage) -> SystemPrompts:
+    """What the assistant is told in each task."""
+    return {task.name: stage.partners(task)[0].system for task in stage.tasks}
