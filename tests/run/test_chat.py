@@ -165,8 +165,12 @@ def test_at_a_terminal_a_key_leaves_at_once(small_model: Path, leaving: bytes) -
 
 
 def take_terminal() -> None:
-    """Make the terminal the session's own, so that its keys are signals."""
+    """Make the terminal the session's own, so that its keys are signals; one that began in the background
+    had Ctrl-C ignored."""
     import fcntl
+    import signal
     import termios
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)

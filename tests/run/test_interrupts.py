@@ -41,6 +41,11 @@ processes = 1
 TIMES = ("seconds", "rollout_seconds")
 
 
+def hear_interrupts() -> None:
+    """What was begun in the background had SIGINT ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @dataclass
 class Call:
     """One `duologue train` in a session of its own, as a terminal would have it."""
@@ -57,6 +62,7 @@ class Call:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            preexec_fn=hear_interrupts,
         )
 
     def once(self, happened: Callable[[], bool]) -> Call:

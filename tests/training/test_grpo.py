@@ -32,7 +32,9 @@ from duologue.users.base import Utterance
 from training_stage import END, GROCERIES, Killed, a_stage, first_turn, kill_at, steps, weights, with_users
 
 CANDIDATES = 3
-SMALL = GrpoSettings(algorithm="grpo", groups=4, candidates=CANDIDATES, steps=2, deepest=1, save_steps=None, warmup=0)
+SMALL = GrpoSettings(
+    algorithm="grpo", learning_rate=7e-4, groups=4, candidates=CANDIDATES, steps=2, deepest=1, save_steps=None, warmup=0
+)
 TOKEN_LOGPS = "_get_per_token_logps_and_entropies"
 
 

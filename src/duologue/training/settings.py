@@ -72,7 +72,7 @@ class GrpoSettings(ExploreSettings):
     """States a step."""
     micro_groups: int | None = Field(default=None, gt=0)
     """States a forward and backward pass, where not all of a step's fit; must divide `groups`."""
-    learning_rate: float = Field(default=7e-4, gt=0)
+    learning_rate: float = Field(default=1e-6, gt=0)
     scale_rewards: Literal["batch", "group", "none"] = "batch"
     loss_type: Literal["dapo", "grpo", "bnpo", "dr_grpo"] = "dapo"
     beta: float = Field(default=0.0, ge=0)
@@ -95,7 +95,7 @@ class DpoSettings(ExploreSettings):
     pairs_per_state: int = Field(default=2, gt=0)
     epochs: int = Field(default=4, gt=0)
     batch: int = Field(default=48, gt=0)
-    learning_rate: float = Field(default=5e-4, gt=0)
+    learning_rate: float = Field(default=5e-6, gt=0)
     beta: float = Field(default=0.1, gt=0)
     likelihood: float = Field(default=0.2, ge=0)
     """Weight of the chosen reply's own negative log-likelihood."""
@@ -124,7 +124,7 @@ class SftSettings(StageSettings):
     """Conversations a step."""
     micro_batch: int | None = Field(default=None, gt=0)
     """Conversations at once, where a whole batch does not fit into memory; it divides `batch`."""
-    learning_rate: float = Field(default=2e-5, gt=0)
+    learning_rate: float = Field(default=1e-5, gt=0)
     optimizer: Literal["adamw", "muon"] = "adamw"
     muon_learning_rate: float = Field(default=0.02, gt=0)
     """Of the matrices inside the layers, with `optimizer = "muon"`."""
