@@ -24,10 +24,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="*", type=Path, help="folders of headline runs, one a seed")
     parser.add_argument("--quickstart", type=Path, help="the folder of `make demo`'s run")
+    parser.add_argument("--users", nargs="*", default=["train", "unseen"], help="whose figures the tables show")
     parser.add_argument("--output", type=Path, help="write here; left out, print")
     given = parser.parse_args()
     runs = {run.name: json.loads((run / "evaluation.json").read_text()) for run in given.runs}
-    lines = list(page(runs, given.quickstart))
+    lines = list(page(runs, given.quickstart, given.users))
     text = "\n".join(lines) + "\n"
     if given.output:
         given.output.write_text(text)
@@ -35,15 +36,15 @@ def main() -> None:
         print(text, end="")
 
 
-def page(runs: dict[str, Evaluation], quickstart: Path | None) -> Iterator[str]:
+def page(runs: dict[str, Evaluation], quickstart: Path | None, users: Sequence[str]) -> Iterator[str]:
     if runs:
         yield from claims(list(runs.values()))
         for name, run in runs.items():
-            yield from tables(name, run)
+            yield from tables(name, run, users)
     if quickstart:
         run = json.loads((quickstart / "evaluation.json").read_text())
         yield from quickstart_claims(run)
-        yield from tables(quickstart.name, run)
+        yield from tables(quickstart.name, run, users)
 
 
 # ---- reading an evaluation
@@ -198,9 +199,9 @@ def quickstart_claims(run: Evaluation) -> Iterator[str]:
 # ---- the arms
 
 
-def tables(name: str, run: Evaluation) -> Iterator[str]:
+def tables(name: str, run: Evaluation, shown_users: Sequence[str]) -> Iterator[str]:
     for part, arms in (("sampled", run["arms"]), ("greedy", run["greedy"]["arms"])):
-        places = {(task, users) for arm in arms.values() for task in arm for users in arm[task]}
+        places = {(task, users) for arm in arms.values() for task in arm for users in arm[task] if users in shown_users}
         for task, users in sorted(places):
             yield f"### `{name}`: {task}, {users} users, {part}"
             yield ""
