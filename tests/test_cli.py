@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from duologue import cli
 from duologue.cli import app, main
 
 RECIPE = """
@@ -256,3 +258,56 @@ def test_what_a_recipe_can_name_is_listed(command: str, capsys: pytest.CaptureFi
     listed = json.loads(capsys.readouterr().out)
     assert listed and all(name in text for name in listed)
     assert all(entry["summary"] for entry in listed.values())
+
+
+# ---- tasks of one's own -------------------------------------------------------------------------------------
+
+
+MINIMAL = re.findall(r"```python\n(.*?)```", (Path(__file__).parents[1] / "docs/tasks.md").read_text(), re.DOTALL)[0]
+METRIC = "return Score(float(any(goal.reference in reply for reply in conversation.replies)))"
+
+
+def own_task(folder: Path, text: str) -> list[str]:
+    assert METRIC in MINIMAL
+    (folder / "own.py").write_text(text)
+    return ["--set", f"task.name={folder}/own.py:TASK", "--set", "assistant.model=tiny"]
+
+
+@pytest.mark.parametrize("command", ["simulate", "evaluate"])
+def test_the_least_task_of_the_docs_can_be_played(
+    command: str, recipe: str, runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_code([command, recipe, *runs, *own_task(tmp_path, MINIMAL)]) == 0
+    assert "reward" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("x = (", "own.py, line 1: SyntaxError"),
+        ("\n1/0", "own.py, line 2: ZeroDivisionError: division by zero"),
+        ("import nothere", "own.py, line 1: ModuleNotFoundError"),
+        ("import sys\nsys.exit(3)", "own.py, line 2: SystemExit: 3"),
+        (MINIMAL.replace("}[split]", "}[split * 2]"), "own.py, line 6: KeyError: 'testtest'"),
+        (MINIMAL.replace(METRIC, "return 1 / 0"), "own.py, line 24: ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_fault_in_ones_own_task_names_file_and_line(
+    text: str, place: str, recipe: str, runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert place in refused(capsys, ["simulate", recipe, *runs, *own_task(tmp_path, text)])
+
+
+def test_conversations_without_reward_are_told_after_the_tables(
+    recipe: str, runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = own_task(tmp_path, MINIMAL.replace(METRIC, 'return Score(None, "no idea")'))
+    assert exit_code(["evaluate", recipe, *runs, *own]) == 0
+    told = "words · users: train · sampled: 3 of 3 have no reward, mostly: named: no idea"
+    assert told in capsys.readouterr().out.splitlines()
+
+
+def test_conversations_that_outgrew_the_context_are_told() -> None:
+    cell = {"arm": "base", "task": "words", "users": "train", "decoding": "greedy", "count": 7}
+    (line,) = cli._troubles({"lost": [], "greedy": {"lost": []}, "outgrown": [cell]})
+    assert line == "words · users: train · greedy: 7 conversations of base outgrew the model's context and ended there"

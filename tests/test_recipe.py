@@ -285,3 +285,18 @@ def test_a_dumped_recipe_is_the_same_recipe() -> None:
 def test_the_numbers_of_goals_limit_each_split() -> None:
     (task,) = recipe(task={"name": "groceries", "train": 3, "test": 2}).tasks()
     assert (len(task.goals("train")), len(task.goals("test"))) == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"seed": True}, "seed: it cannot be true or false"),
+        ({"reward": {"window": True}}, "reward.window: a number of turns"),
+        ({"assistant": {"temperature": float("inf")}}, "assistant.temperature: it must be finite"),
+        ({"reward": {"metrics": {}}}, "reward.metrics: a metric is a weight"),
+        ({"reward": {"metrics": {"tokens": float("nan")}}}, "reward.metrics: a metric is a weight"),
+        ({"reward": {"metrics": {"tokens": {"weight": True}}}}, "reward.metrics: a metric is a weight"),
+    ],
+)
+def test_what_is_no_finite_number_is_none(changes: dict[str, Any], sentence: str) -> None:
+    assert sentence in refusal(**changes)

@@ -191,7 +191,7 @@ async def test_a_reply_needs_a_user_message_before_it(conversation: Conversation
         await rewarding()(GOAL, conversation, "yes", seed=0)
 
 
-@pytest.mark.parametrize("wrong", [{"samples": 0}, {"window": -1}])
+@pytest.mark.parametrize("wrong", [{"samples": 0}, {"samples": True}, {"window": -1}, {"window": 1.5}])
 def test_settings_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(wrong))}"):
         rewarding(**wrong)
@@ -215,3 +215,19 @@ async def test_the_assistants_own_counter_is_the_default() -> None:
 
     assert (await worth()).value == 1000.0
     assert (await worth(supplies=Supplies(counter=len))).value == 1.0
+
+
+async def test_a_metric_that_gives_no_score_is_named() -> None:
+    def bare() -> Any:
+        async def score(conversation: Conversation, goal: Goal) -> float:
+            return 3.0
+
+        return score
+
+    def blocking() -> Any:
+        return lambda conversation, goal: Score(3.0)
+
+    with pytest.raises(DataError, match=r'metric "bare" gave 3\.0, which is no Score'):
+        await Scorer({"bare": Weighted(bare)}, Supplies())(OPENING, GOAL)
+    with pytest.raises(DataError, match='metric "blocking" is not an async function'):
+        await Scorer({"blocking": Weighted(blocking)}, Supplies())(OPENING, GOAL)

@@ -18,7 +18,7 @@ from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer  # noqa: E402
 
 import duologue  # noqa: E402
 from duologue.conversation import Conversation, Message  # noqa: E402
-from duologue.errors import DataError, ModelError  # noqa: E402
+from duologue.errors import DataError, ModelError, RecipeError  # noqa: E402
 from duologue.models.base import Reply, Sampling  # noqa: E402
 from duologue.models.local import LocalModel  # noqa: E402
 from duologue.reward import MultiturnReward  # noqa: E402
@@ -313,3 +313,11 @@ def test_prompts_that_could_not_be_played_are_no_rows() -> None:
 
     with pytest.raises(ModelError, match=r"of 20 prompts could not be played; the last: .*the server went away"):
         duologue.trl.prompts(TASK, 20, assistant=Assistant(Silent()), deepest=2)
+
+
+def test_rewards_and_prompts_that_would_be_none_are_refused() -> None:
+    for wrong in ({"samples": 0}, {"window": -1}):
+        with pytest.raises(RecipeError):
+            duologue.trl.reward(TASK, **wrong)
+    with pytest.raises(DataError, match="at least one prompt"):
+        duologue.trl.prompts(TASK, 0)

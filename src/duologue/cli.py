@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from duologue.errors import DuologueError
+from duologue.errors import DataError, DuologueError
 
 if TYPE_CHECKING:
     from duologue.metrics import MetricFactory
@@ -43,6 +43,8 @@ Restart = Annotated[bool, typer.Option("--restart", help="Move an earlier run of
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no tables.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 RUNS = Path("runs")
+GO_ON = ("train", "evaluate", "reward")
+"""Commands that go on from what an interrupted one did."""
 INTERRUPTED = 130
 """What typer makes of Ctrl-C."""
 
@@ -59,8 +61,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(1)
     except SystemExit as stop:
         if stop.code == INTERRUPTED:
-            sys.stderr.write("duologue: interrupted; what is done is kept, and the same command goes on\n")
+            command = next(iter(sys.argv[1:] if arguments is None else arguments), "")
+            kept = "; what is done is kept, and the same command goes on" if command in GO_ON else ""
+            sys.stderr.write(f"duologue: interrupted{kept}\n")
         raise
+    except Exception as error:
+        _blame_task(error)
+        raise
+
+
+def _blame_task(error: Exception) -> None:
+    """Say it in a sentence where the fault is in a task's own code, not in ours."""
+    from duologue.tasks import fault_outside
+
+    if told := fault_outside(error):
+        sys.stderr.write(f"duologue: {told}\n")
+        sys.exit(DataError.exit_code)
 
 
 @app.command()
@@ -314,7 +330,24 @@ def _show(evaluation: dict[str, Any], folder: Path, *, quiet: bool, as_json: boo
     console = Console(width=None if sys.stdout.isatty() else 120)
     for table in tables(evaluation):
         console.print(table)
+    for line in _troubles(evaluation):
+        console.print(line, highlight=False, markup=False)
     console.print(f"report: {folder / 'report.html'}   figures: {folder / 'evaluation.json'}", highlight=False)
+
+
+def _troubles(evaluation: dict[str, Any]) -> Iterator[str]:
+    """What did not count, and why; what outgrew the model's context."""
+    for decoding, part in (("sampled", evaluation), ("greedy", evaluation["greedy"])):
+        for cell in part["lost"]:
+            place = f"{cell['task']} · users: {cell['users']} · {decoding}"
+            why = next(iter(cell["reasons"]), "unknown")
+            if cell["left_out"]:
+                yield f"{place}: {cell['left_out']} of {cell['pairs']} conversations were lost, mostly: {why}"
+            if cell["unscored"]:
+                yield f"{place}: {cell['unscored']} of {cell['pairs']} have no reward, mostly: {why}"
+    for cell in evaluation["outgrown"]:
+        place = f"{cell['task']} · users: {cell['users']} · {cell['decoding']}"
+        yield f"{place}: {cell['count']} conversations of {cell['arm']} outgrew the model's context and ended there"
 
 
 def _transcript(row: dict[str, Any]) -> str:

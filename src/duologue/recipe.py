@@ -6,6 +6,7 @@ recipe with the keys shown changed, and nothing else.
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +14,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from duologue.conversation import Goal
 from duologue.errors import RecipeError, nearest
@@ -42,8 +52,22 @@ ARMS: dict[str, Table] = {
 """The arms known by name, as the changes that make them."""
 
 
+def _no_number(value: Any) -> bool:
+    return isinstance(value, bool) or (isinstance(value, float) and not math.isfinite(value))
+
+
 class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _numbers_are_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        kind = cls.model_fields[info.field_name or ""].annotation
+        if isinstance(value, bool) and kind is not bool:
+            raise ValueError("it cannot be true or false")
+        if _no_number(value) and kind is not bool:
+            raise ValueError("it must be finite")
+        return value
 
 
 class TaskSettings(_Settings):
@@ -133,6 +157,16 @@ class RewardSettings(_Settings):
     """Whether a scripted user's reaction to the last reply of a cut conversation counts."""
     metrics: dict[str, float | MetricSettings] | None = None
     """Left out, the task's own."""
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _can_be_weighed(cls, metrics: Any) -> Any:
+        if isinstance(metrics, dict):
+            settings = cast(Table, metrics).values()
+            weights = [cast(Table, m).get("weight") if isinstance(m, dict) else m for m in settings]
+            if not weights or any(map(_no_number, weights)):
+                raise ValueError("one metric or more, all of finite weight")
+        return cast(Any, metrics)
 
     def of(self, task: Task) -> dict[str, Weighted]:
         """The metrics of a task, as this table changes them.
@@ -284,7 +318,7 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
 
 def _siblings(path: Path) -> str:
     folder = path.parent if path.parent.is_dir() else Path()
-    return nearest(str(path), [str(p) for p in folder.glob("*.toml")])
+    return nearest(str(path), [str(p) for p in folder.glob("*.toml") if p.name != "pyproject.toml"])
 
 
 def parse(table: Table, where: str) -> Recipe:

@@ -9,13 +9,15 @@ that any metric could not judge, is left out whole and counted.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from duologue.conversation import Conversation, Ending, Goal
 from duologue.errors import DataError, RecipeError
-from duologue.metrics.base import Metric, Supplies, Weighted
+from duologue.metrics.base import Metric, Score, Supplies, Weighted
 from duologue.models.base import Reply
 from duologue.simulation import TURN_LIMIT, Assistant, Window, look_ahead
 from duologue.users.base import UserMaker
@@ -65,10 +67,14 @@ class Scorer:
         self._weights = {name: m.weight for name, m in metrics.items()}
 
     async def __call__(self, conversation: Conversation, goal: Goal) -> Outcome:
-        """Score an ended conversation; all metrics side by side, and all or none of them count."""
+        """Score an ended conversation; all metrics side by side, and all or none of them count.
+
+        Raises:
+            DataError: a metric is not an async function that returns a Score.
+        """
         if conversation.ending is Ending.FAILED:
             return Outcome(conversation, None, why=conversation.reason or "the conversation failed")
-        scores = await asyncio.gather(*(metric(conversation, goal) for metric in self._metrics.values()))
+        scores = await asyncio.gather(*(_score(name, m, conversation, goal) for name, m in self._metrics.items()))
         parts: dict[str, float] = {}
         for name, score in zip(self._metrics, scores, strict=True):
             if score.value is None or not math.isfinite(score.value):
@@ -76,6 +82,33 @@ class Scorer:
             parts[name] = score.value
         value = math.fsum(self._weights[name] * part for name, part in parts.items())
         return Outcome(conversation, value, parts)
+
+
+async def _score(name: str, metric: Metric, conversation: Conversation, goal: Goal) -> Score:
+    found: Any = metric(conversation, goal)
+    if inspect.isawaitable(found):
+        found = await found
+    else:
+        raise DataError(f'metric "{name}" is not an async function: write `async def`')
+    if not isinstance(found, Score):
+        raise DataError(f'metric "{name}" gave {found!r}, which is no Score: return Score({found!r}), say')
+    return found
+
+
+def check_look_aheads(samples: Any, window: Any) -> None:
+    """Refuse numbers of look-aheads and turns that are none.
+
+    Raises:
+        RecipeError: less than one sample, or a window that is neither turns nor "full".
+    """
+    if not _is_whole(samples) or samples < 1:
+        raise RecipeError(f"a reward needs at least one look-ahead; samples is {samples}")
+    if window != "full" and (not _is_whole(window) or window < 0):
+        raise RecipeError(f'window counts turns: 0 or more, or "full"; it is {window}')
+
+
+def _is_whole(number: Any) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool)
 
 
 class MultiturnReward:
@@ -115,10 +148,7 @@ class MultiturnReward:
         reacts: bool = True,
         supplies: Supplies | None = None,
     ) -> None:
-        if samples < 1:
-            raise RecipeError(f"a reward needs at least one look-ahead; samples is {samples}")
-        if window != "full" and window < 0:
-            raise RecipeError(f'window counts turns: 0 or more, or "full"; it is {window}')
+        check_look_aheads(samples, window)
         self.assistant = assistant
         self.users = users
         self.samples = samples

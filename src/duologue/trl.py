@@ -26,7 +26,7 @@ from duologue.dataset import visits
 from duologue.errors import DataError, ModelError
 from duologue.metrics.base import Weighted
 from duologue.models.base import Reply, Sampling
-from duologue.reward import MultiturnReward
+from duologue.reward import MultiturnReward, check_look_aheads
 from duologue.simulation import Assistant, Window, reach
 from duologue.tasks.base import Task
 
@@ -62,6 +62,9 @@ def reward(
         metrics: the reward's parts; left out, the task's own.
         sampling: how look-ahead replies are drawn; left out, the trainer's temperature and length.
         seed: of the look-aheads' draws, where the data set has no `visit` column.
+
+    Raises:
+        RecipeError: less than one sample, or a window that is neither turns nor "full".
     """
     return TrlReward(task, samples, window, metrics or task.metrics, model, tokenizer, sampling, seed)
 
@@ -82,6 +85,7 @@ class TrlReward:
         sampling: Sampling | None,
         seed: int,
     ) -> None:
+        check_look_aheads(samples, window)
         self._task, self._samples, self._metrics = task, samples, metrics
         self._window: Window = window
         self._model, self._tokenizer, self._sampling, self._seed = model, tokenizer, sampling, seed
@@ -217,11 +221,13 @@ def prompts(task: Task, count: int, *, assistant: Assistant | None = None, deepe
         deepest: with an assistant, half the prompts come after 1 to `deepest` turns.
 
     Raises:
-        DataError: `deepest` without an assistant.
+        DataError: less than one row, or `deepest` without an assistant.
         ModelError: a prefix could not be played.
     """
     from datasets import Dataset  # pyright: ignore[reportMissingTypeStubs]
 
+    if count < 1:
+        raise DataError(f"a data set needs at least one prompt; count is {count}")
     if deepest and assistant is None:
         raise DataError("prompts deeper than the first user message need an assistant to play them")
     planned = visits([task], count, deepest=deepest, seed=seed)

@@ -237,6 +237,12 @@ def test_a_folder_without_anything_to_report_gets_a_sentence(tmp_path: Path) -> 
         write_report(tmp_path)
 
 
+def test_an_evaluation_of_nothing_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "evaluation.json").write_text("{}")
+    with pytest.raises(DataError, match="it has no arms"):
+        write_report(tmp_path)
+
+
 def test_a_damaged_evaluation_gets_a_sentence(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "damaged", visits=1)
     (folder / "evaluation.json").write_text("{", "utf-8")

@@ -174,3 +174,17 @@ def take_terminal() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def test_a_line_that_is_no_text_is_said_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], small_model: Path
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xff\xfe\nmilk .\n"), encoding="utf-8"))
+    converse_with_person(str(small_model), "groceries", "trained", 0)
+    shown = capsys.readouterr().out
+    assert "not text in UTF-8" in shown and "1 replies" in shown
+
+
+def test_the_card_tells_what_the_figures_take_to_be_said_at_first() -> None:
+    goal = TASK.goals("test")[0]
+    assert f"Say at first only: {', '.join(goal.request.facts['mentions'])}\n" in chat.card(TASK, goal)

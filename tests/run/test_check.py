@@ -144,3 +144,14 @@ def test_a_task_of_ones_own_that_is_none_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text("task = 3")
     with pytest.raises(RecipeError, match="is not a Task but a int"):
         checked(f"task.name={tmp_path}/own.py:task")
+
+
+def test_a_task_without_success_is_no_fault_of_the_default_family(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        OWN_TASK.replace("GOALS = {goals}", "GOALS = {'train': [None], 'test': [None]}").replace(
+            '"own",', '"own", figures={},'
+        )
+    )
+    own = f"task.name={tmp_path}/own.py:task"
+    assert fault(own) is None
+    assert 'no figure "repeats"' in (fault(own, 'evaluate.family.metrics=["repeats"]') or "")

@@ -386,3 +386,9 @@ def test_conversations_are_simulated_in_the_goals_order(tmp_path: Path) -> None:
 def test_an_unknown_arm_or_split_is_named(tmp_path: Path, arm: str, split: str, sentence: str) -> None:
     with pytest.raises(DuologueError, match=sentence):
         list(simulate(recipe(None, *SCRIPTED), arm, tmp_path, count=1, split=split, watch=unwatched))
+
+
+def test_an_evaluation_does_not_move_a_trained_model_away(run: Path, small_model: Path) -> None:
+    with pytest.raises(RunError, match="--restart would move"):
+        evaluate(recipe(small_model), run, restart=True, watch=unwatched)
+    assert (run / "models" / "trained").is_dir()

@@ -327,3 +327,16 @@ def test_a_failure_is_never_a_number(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (answer,) = scored(tmp_path, [line(1)])
     assert (answer["value"], answer["samples"]) == (None, 0)
     assert "the server does not answer" in answer["error"]
+
+
+@pytest.mark.parametrize("places", [(0, 1), (1,)])
+def test_a_system_message_stands_first_and_alone(tmp_path: Path, places: Sequence[int]) -> None:
+    messages = line()["messages"]
+    for place in places:
+        messages.insert(place, {"role": "system", "content": "be brief ."})
+    score_file(
+        recipe(), written(tmp_path, [line(messages=messages), line(id=True)]), tmp_path / "out", watch=lambda *_: None
+    )
+    answers = [json.loads(answer)["error"] for answer in (tmp_path / "out").read_text().splitlines()]
+    assert answers[0] == "line 1: a system message stands first, and there is one at most"
+    assert '"id" is missing' in answers[1]

@@ -210,3 +210,11 @@ def test_changes_are_sentences() -> None:
 
 def test_a_fingerprint_does_not_depend_on_the_order_of_keys() -> None:
     assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1}) != fingerprint({"a": 1, "b": 3})
+
+
+def test_the_revision_of_another_projects_repository_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {"rev-parse": "/somewhere/else", "describe": "0123456789ab"}
+    monkeypatch.setattr(folder, "_git", lambda command, *_: said[command])
+    assert folder._revision().startswith("version ")
+    said["rev-parse"] = str(Path(folder.__file__).parents[3])
+    assert folder._revision() == "0123456789ab"

@@ -11,6 +11,7 @@ import pytest
 import jobs_to_do
 from duologue.errors import DataError, RunError
 from duologue.run import workers
+from duologue.run.jobs import perform
 from duologue.run.workers import Job, run_jobs
 
 
@@ -90,8 +91,18 @@ def test_an_error_of_the_system_is_a_sentence(tmp_path: Path) -> None:
 
 
 def test_a_fault_of_ours_shows_where_it_is(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"(?s)fault of ours.*have_a_fault"):
+    with pytest.raises(RunError, match=r"(?s)fault of ours.*perform"):
+        performed(perform, [Job("train", "a", {"name": "x"}, None)])  # type: ignore[arg-type]
+
+
+def test_a_fault_in_a_tasks_own_code_names_its_place(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"^train a: \S+jobs_to_do.py, line \d+: ZeroDivisionError: division by zero$"):
         performed(jobs_to_do.have_a_fault, jobs(tmp_path, "train a"))
+
+
+def test_a_worker_without_work_ends_tidily(tmp_path: Path) -> None:
+    performed(jobs_to_do.tell_when_it_ends, jobs(tmp_path, "train a"))
+    assert (tmp_path / "ended").exists()
 
 
 def test_an_interrupt_is_the_parents_to_answer(tmp_path: Path) -> None:

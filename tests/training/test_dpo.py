@@ -24,7 +24,6 @@ from training_stage import Killed, a_stage, kill_at, steps, timeless, weights
 
 SETTINGS = DpoSettings(
     algorithm="dpo",
-    learning_rate=5e-4,
     states=24,
     candidates=4,
     deepest=1,

@@ -514,3 +514,17 @@ def test_ten_steps_raise_the_reward(base: Path, tmp_path: Path, loop: Background
 
     rewards = [step["reward"] for step in steps(stage)]
     assert sum(rewards[-3:]) / 3 > sum(rewards[:3]) / 3 + 0.05  # 0.09 to 0.14 with other seeds
+
+
+def test_a_step_without_any_reward_ends_the_training_with_the_reason(
+    base: Path, tmp_path: Path, loop: BackgroundLoop
+) -> None:
+    def clueless() -> Metric:
+        async def score(conversation: Conversation, goal: Goal) -> Score:
+            return Score(None, "no idea")
+
+        return score
+
+    stage = a_stage(tmp_path, base, loop, task=replace(GROCERIES, metrics={"clueless": Weighted(clueless)}))
+    with pytest.raises(ModelError, match="none of a step's candidates could be scored, mostly: clueless: no idea"):
+        train_grpo(settings(), stage)

@@ -160,6 +160,8 @@ def open_folder(path: Path) -> RunFolder:
         raise RunError(f'"{path}" has no evaluation.json and no journal.jsonl: train or evaluate first')
     text = (path / "recipe.toml").read_text("utf-8") if (path / "recipe.toml").exists() else ""
     evaluation = _json(path / "evaluation.json")
+    if evaluation is not None and "arms" not in evaluation:
+        raise DataError(f"{path / 'evaluation.json'} is not an evaluation, it has no arms: evaluate again")
     return RunFolder(
         path=path,
         recipe_text=text,

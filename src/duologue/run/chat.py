@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 from duologue.conversation import Conversation, Goal
 from duologue.errors import ModelError, RecipeError, RunError, nearest
@@ -32,8 +35,12 @@ def converse_with_person(source: str, task_name: str | None, arm: str, seed: int
     place = model_of(source, arm)
     settings = assistant_settings(source, arm)
     system = _system(settings, task)
+    sys.stderr.write(f"loading {place} …\n")
     assistant = Assistant(load_local(place), system, _sampling(settings, task))
     goal = generator(seed, "goal").choice(task.goals("test")) if task else None
+    stdin: Any = sys.stdin
+    if isinstance(stdin, io.TextIOWrapper):
+        cast(Any, stdin).reconfigure(errors="surrogateescape")  # so that a line that is no text does not end it all
     if task and goal:
         sys.stdout.write(card(task, goal))
     sys.stdout.write(f"(say {LEAVE} or press Ctrl-D to leave)\n\n")
@@ -97,7 +104,15 @@ def card(task: Task, goal: Goal) -> str:
     """What the person is to want, and some phrases that the model knows."""
     phrases = "".join(f"    {phrase}\n" for phrase in task.phrases)
     known = f"\nIt knows this small language, for instance:\n{phrases}" if phrases else ""
-    return f"Your goal: {goal.request.text}\n{known}\n"
+    return f"Your goal: {goal.request.text}\n{_opening(goal)}{known}\n"
+
+
+def _opening(goal: Goal) -> str:
+    """What the simulated user would say at first, where the goal has it: figures tell by it whether asking helps."""
+    mentions = goal.request.facts.get("mentions")
+    if not isinstance(mentions, list | tuple):
+        return ""
+    return f"Say at first only: {', '.join(map(str, cast(Sequence[Any], mentions)))}\n"
 
 
 def _talk(assistant: Assistant, seed: int) -> Conversation:
@@ -127,7 +142,9 @@ def _ask() -> str | None:
             return None
         if line == LEAVE:
             return None
-        if line:
+        if any("\ud800" <= letter <= "\udfff" for letter in line):
+            sys.stdout.write("  (that line was not text in UTF-8: say it again)\n")
+        elif line:
             return line
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from duologue.errors import RecipeError, nearest
 from duologue.metrics.base import Supplies
-from duologue.recipe import Recipe
+from duologue.recipe import FamilySettings, Recipe
 from duologue.reward import Scorer
 from duologue.run.wiring import NEW, is_scripted, script
 from duologue.tasks import Task
@@ -83,6 +83,11 @@ def _faults_of_data(stage: SftSettings, tasks: Sequence[str]) -> Iterator[str]:
         yield "say how many demonstrations, like conversations = { groceries = 5000 }"
 
 
+def known_figures(tasks: Sequence[Task]) -> set[str]:
+    """What an evaluation of the tasks measures."""
+    return {*GENERAL_FIGURES, *(name for task in tasks for name in task.figures)}
+
+
 def _check_evaluation(recipe: Recipe, tasks: Sequence[Task]) -> None:
     for task in tasks:
         task.goals("test")
@@ -91,7 +96,7 @@ def _check_evaluation(recipe: Recipe, tasks: Sequence[Task]) -> None:
     family = recipe.evaluate.family
     if family.arm not in (known := recipe.known_arms):
         raise RecipeError(f'evaluate.family.arm: there is no arm "{family.arm}"{nearest(family.arm, known)}')
-    figures = {*GENERAL_FIGURES, *(name for task in tasks for name in task.figures)}
+    figures = known_figures(tasks)
     for metric in family.metrics:
-        if metric not in figures:
+        if metric not in (*figures, *FamilySettings().metrics):
             raise RecipeError(f'evaluate.family.metrics: there is no figure "{metric}"{nearest(metric, figures)}')

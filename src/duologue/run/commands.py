@@ -6,19 +6,20 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from duologue.background import BackgroundLoop
-from duologue.conversation import Goal, message_rows
+from duologue.conversation import Ending, Goal, message_rows
 from duologue.errors import RecipeError, RunError
 from duologue.evaluation import Family, summarise, visits
 from duologue.journal import Journal, RunLock, write_atomically
 from duologue.recipe import Recipe
-from duologue.run.check import check
+from duologue.run.check import check, known_figures
 from duologue.run.folder import RunFolder
 from duologue.run.jobs import arm_wiring, evaluation_prefix, kinds_of_users, perform
 from duologue.run.wiring import Wiring
@@ -29,6 +30,8 @@ from duologue.tasks import Task
 
 Watch = Callable[[str, int, int, str], None]
 """(job, done, total, what)"""
+CELL = ("arm", "task", "users", "decoding")
+"""What a count of conversations is of."""
 
 
 def train(recipe: Recipe, folder: Path, *, restart: bool = False, watch: Watch) -> dict[str, Any]:
@@ -61,11 +64,17 @@ def evaluate(recipe: Recipe, folder: Path, *, restart: bool = False, watch: Watc
     """Evaluate the recipe's arms as they stand, without training any.
 
     Raises:
-        RunError: an arm is to be trained first.
+        RunError: an arm is to be trained first, or `restart` would move its model away.
     """
     run = RunFolder(folder)
     check(recipe, recipe.evaluate.arms)
-    untrained = [arm for arm in _trained_arms(recipe) if restart or not run.model(arm).exists()]
+    trained = _trained_arms(recipe)
+    if restart and any(run.model(arm).exists() for arm in trained):
+        raise RunError(
+            f"--restart would move {folder} aside with its trained models ({', '.join(trained)}): leave it out, or "
+            "train anew with `duologue train --restart`"
+        )
+    untrained = [arm for arm in trained if not run.model(arm).exists()]
     if untrained:
         raise RunError(
             f"{', '.join(untrained)}: not trained yet in {folder}: train first, with `duologue train`, "
@@ -117,12 +126,23 @@ def _processes(recipe: Recipe) -> int:
 
 
 def _summary(run: RunFolder, recipe: Recipe) -> dict[str, Any]:
-    settings = recipe.evaluate.family
-    family = Family(arm=settings.arm, metrics=settings.metrics, users=tuple(kinds_of_users(recipe)))
-    figures = summarise(_conversations(run, recipe), family=family, seed=recipe.seed)
-    evaluation = {**figures, "keys": [prefix for _, prefix in _prefixes(recipe)]}
+    settings, figures = recipe.evaluate.family, known_figures(recipe.tasks())
+    metrics = tuple(metric for metric in settings.metrics if metric in figures)
+    family = Family(arm=settings.arm, metrics=metrics, users=tuple(kinds_of_users(recipe)))
+    outgrown: Counter[tuple[str, ...]] = Counter()
+    found = summarise(_counting(_conversations(run, recipe), outgrown), family=family, seed=recipe.seed)
+    overflows = [dict(zip((*CELL, "count"), (*cell, count), strict=True)) for cell, count in sorted(outgrown.items())]
+    evaluation = {**found, "outgrown": overflows, "keys": [prefix for _, prefix in _prefixes(recipe)]}
     write_atomically(run.evaluation, json.dumps(evaluation, indent=1))
     return evaluation
+
+
+def _counting(conversations: Iterable[dict[str, Any]], outgrown: Counter[tuple[str, ...]]) -> Iterator[dict[str, Any]]:
+    """The conversations, those that outgrew the model's context counted as they pass."""
+    for conversation in conversations:
+        if conversation["ending"] == Ending.OVERFLOW:
+            outgrown[tuple(conversation[key] for key in CELL)] += 1
+        yield conversation
 
 
 def _conversations(run: RunFolder, recipe: Recipe) -> Iterator[dict[str, Any]]:

@@ -159,6 +159,8 @@ class _Scored:
         goal = _goal(row["goal"], number)
         messages = parse_messages(row["messages"], f"line {number}")
         system = [m.content for m in messages if m.role == "system"]
+        if len(system) > 1 or (system and messages[0].role != "system"):
+            raise DataError(f"line {number}: a system message stands first, and there is one at most")
         prefix = Conversation(tuple(m for m in messages if m.role != "system"))
         assistant = self._wiring.assistant(self._task)
         meter = Metered(assistant.model)
@@ -208,7 +210,7 @@ def _object(line: bytes, number: int) -> Table:
 def _check_row(table: Table, number: int) -> None:
     kinds: dict[str, tuple[type, ...]] = {"id": (str, int), "goal": (dict,), "messages": (list,), "reply": (str,)}
     for key, kind in kinds.items():
-        if not isinstance(table.get(key), kind):
+        if not isinstance(table.get(key), kind) or isinstance(table.get(key), bool):
             raise DataError(f'line {number}: "{key}" is missing, or not {" or ".join(KINDS[k] for k in kind)}')
 
 

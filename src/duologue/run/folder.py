@@ -15,6 +15,7 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, cast
@@ -192,16 +193,29 @@ def _without_none(node: Any) -> Any:
 
 
 def _revision() -> str:
-    """The revision of the code that runs, with a mark where files were changed; or that it is unknown."""
-    here = Path(__file__).parent
+    """The revision of the code that runs, with a mark where files were changed; the version, if it is installed.
+
+    An installed copy may lie in a repository that is another project's.
+    """
+    here = Path(__file__).resolve()
+    top = _git("rev-parse", "--show-toplevel")
+    found = top and Path(top, "src", "duologue", "run", "folder.py").resolve() == here
+    described = _git("describe", "--always", "--dirty", "--abbrev=12") if found else ""
+    return described or _version()
+
+
+def _git(*arguments: str) -> str:
+    """What git says in the folder of this file; nothing where it cannot."""
+    here = Path(__file__).resolve().parent
     try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            timeout=10,
-        )
+        done = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip()
+
+
+def _version() -> str:
+    try:
+        return f"version {version('duologue')}"
+    except PackageNotFoundError:
         return "unknown"
-    return done.stdout.strip() or "unknown"

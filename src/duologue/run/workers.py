@@ -19,11 +19,14 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any, Literal
 
-from duologue.errors import DuologueError, RunError
+from duologue.errors import DataError, DuologueError, RunError
 from duologue.recipe import Table
+from duologue.tasks import fault_outside
 
 Progress = Callable[[int, int, str], None]
 """(done, total, what)"""
+PATIENCE = 10
+"""Seconds that a process without work may take to end."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,8 @@ def run_jobs(
     try:
         _dispatch(crew, list(jobs), watch)
     finally:
+        for worker in crew:
+            worker.dismiss()
         for worker in crew:
             worker.stop()
 
@@ -150,11 +155,19 @@ class _Worker:
             "memory; the same command goes on from what is recorded; [run] processes = 1 needs less"
         )
 
+    def dismiss(self) -> None:
+        """Have the process end: one without work tidily, by itself; one at work at once, what it did is recorded."""
+        if self.job is None:
+            self.pipe.close()
+        else:
+            self._process.terminate()
+
     def stop(self) -> None:
-        """End the process, at work or not: what it did is recorded."""
+        """Wait until the dismissed process is gone."""
+        self._process.join(PATIENCE)
         self._process.terminate()
-        self.pipe.close()
         self._process.join()
+        self.pipe.close()
 
 
 def _work(pipe: Connection, perform: Perform) -> None:
@@ -185,6 +198,8 @@ def _explained(error: Exception, job: Job) -> DuologueError:
         )
     if isinstance(error, OSError) and error.strerror:
         return RunError(f"{job.name}: {error.filename or job.folder}: {error.strerror}")
+    if told := fault_outside(error):
+        return DataError(f"{job.name}: {told}")
     return RunError(f"{job.name} failed: {error!r}. This is a fault of ours:\n{traceback.format_exc()}")
 
 

@@ -8,7 +8,9 @@ trained on by their sampled ids. Nothing else is trained on: look-aheads are mea
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,7 +39,7 @@ def train_grpo(settings: GrpoSettings, stage: Stage) -> None:
 
     Raises:
         RecipeError: the replies are drawn greedily.
-        ModelError: none of a step's states could be played.
+        ModelError: none of a step's states could be played, or none of its candidates scored.
     """
     train_to(settings.steps, grpo_trainer(settings, stage), stage)
 
@@ -49,6 +51,7 @@ def grpo_trainer(settings: GrpoSettings, stage: Stage) -> GRPOTrainer:
         RecipeError: as `train_grpo` does.
     """
     model: Any = stage.policy.model
+    logging.getLogger("trl.trainer.grpo_trainer").addFilter(_is_not_of_unscored)
     rollouts = Rollouts(settings, stage)
     trainer_class = TreeGRPOTrainer if settings.shared_prompts else GRPOTrainer
     return trainer_class(
@@ -68,6 +71,11 @@ def multiturn_reward(prompts: Sequence[str], reward: Sequence[float | None], **_
     return list(reward)
 
 
+def _is_not_of_unscored(record: logging.LogRecord) -> bool:
+    """TRL prints a whole candidate where one has no reward; here it is counted, and masked out of the loss."""
+    return "All reward functions returned None" not in record.getMessage()
+
+
 class Rollouts:
     """TRL's `rollout_func`: plays the prefixes, draws the candidates, looks ahead."""
 
@@ -85,7 +93,7 @@ class Rollouts:
         """A batch of prompts (each its visit's number, repeated for every candidate) → what TRL trains on.
 
         Raises:
-            ModelError: none of the states could be played.
+            ModelError: none of the states could be played, or none of the candidates scored.
         """
         started = time.monotonic()
         self._stage.policy.weights_changed()
@@ -94,6 +102,8 @@ class Rollouts:
             groups = self._stage.loop.run(self._explore(batch))
         if all(group.failed for group in groups):
             raise ModelError(f"none of a step's {len(groups)} states could be played; the last: {groups[-1].failed}")
+        if all(reward.value is None for group in groups for reward in group.rewards):
+            raise ModelError(f"none of a step's candidates could be scored, mostly: {_commonest_failure(groups)}")
         self.figures = {**_figures(groups, self._stage.tasks), "rollout_seconds": time.monotonic() - started}
         self._record_trees(groups, trainer.state.global_step)
         return self._for_trl(groups)
@@ -122,6 +132,11 @@ class Rollouts:
         if step in (0, self._settings.steps // 2, self._settings.steps - 1):
             for index, group in enumerate(sorted(groups, key=_spread, reverse=True)[:TREES]):
                 self._stage.record_tree(group, step, index)
+
+
+def _commonest_failure(groups: Sequence[Group]) -> str:
+    reasons = Counter(why for group in groups for reward in group.rewards for why in reward.failures)
+    return reasons.most_common(1)[0][0]
 
 
 def _rows(group: Group) -> list[dict[str, Any]]:
