@@ -328,7 +328,7 @@ def _show(evaluation: dict[str, Any], folder: Path, *, quiet: bool, as_json: boo
     from duologue.evaluation import tables
 
     console = Console(width=None if sys.stdout.isatty() else 120)
-    for table in tables(evaluation):
+    for table in tables(evaluation, of_oracle=True):
         console.print(table)
     for line in _troubles(evaluation):
         console.print(line, highlight=False, markup=False)

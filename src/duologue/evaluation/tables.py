@@ -52,6 +52,8 @@ def _table(arms: Mapping[str, Any], task: str, users: str, decoding: str, of_ora
     count = max((figure["n"] for row in rows.values() for figure in row.values()), default=0)
     title = f"{task} · users: {users} · {decoding} · {count:,} conversations an arm"
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=0, show_edge=False, title_justify="left")
+    if of_oracle:
+        table.caption = "mean, ± half its interval, and the share of the way from base to oracle"
     table.add_column("arm", no_wrap=True)
     for metric in metrics:
         table.add_column(HEADINGS.get(metric, metric.replace("_", "\n")), justify="right")
@@ -73,5 +75,5 @@ def _cell(figure: Mapping[str, Any] | None, of_oracle: bool) -> str:
     if figure["low"] is not None and figure["high"] is not None:
         lines.append(f"±{(figure['high'] - figure['low']) / 2:.{digits}f}")
     if of_oracle and figure["of_oracle"] is not None and math.isfinite(figure["of_oracle"]):
-        lines.append(f"{figure['of_oracle']:.0%}")
+        lines.append(f"{round(figure['of_oracle'], 2) + 0.0:.0%}")
     return "\n".join(lines)
