@@ -300,3 +300,15 @@ def test_the_numbers_of_goals_limit_each_split() -> None:
 )
 def test_what_is_no_finite_number_is_none(changes: dict[str, Any], sentence: str) -> None:
     assert sentence in refusal(**changes)
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("train.0.learning_rate=true", "train.0.learning_rate: it cannot be true or false"),
+        ("train.0.learning_rate=inf", "train.0.learning_rate: it must be finite"),
+        ("assistant.architecture.layers=true", "assistant.architecture.layers: it cannot be true or false"),
+    ],
+)
+def test_a_number_is_a_finite_number_in_every_table(override: str, sentence: str) -> None:
+    assert sentence in refusal(override)

@@ -37,6 +37,26 @@ class ContextOverflow(ModelError):
     """The conversation no longer fits into the model's context."""
 
 
+class RequestRefused(ModelError):
+    """A server refuses this one request, and would refuse it again."""
+
+
+class EndpointUnusable(DuologueError, ConnectionError):
+    """No request to an endpoint can succeed: the run ends with this, since every conversation would fail."""
+
+
+class AccessDenied(EndpointUnusable):
+    """A server does not accept the key, or wants one."""
+
+
+class NoSuchModel(EndpointUnusable):
+    """A server does not know the model, or the address is not one of a chat server."""
+
+
+class BudgetSpent(DuologueError, RuntimeError):
+    """The next call might cost more than what is left of the budget; what was done is kept."""
+
+
 class RunError(DuologueError, RuntimeError):
     """A run folder cannot be used as asked: locked, of another recipe, damaged, or out of space."""
 

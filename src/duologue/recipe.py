@@ -6,13 +6,12 @@ recipe with the keys shown changed, and nothing else.
 
 from __future__ import annotations
 
-import math
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast, get_args
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import (
     AfterValidator,
@@ -20,7 +19,6 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
-    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -29,16 +27,11 @@ from duologue.conversation import Goal
 from duologue.errors import RecipeError, nearest
 from duologue.metrics import METRICS, Weighted
 from duologue.models.base import Sampling
+from duologue.settings import Settings, is_no_number
 from duologue.tasks import Task, load_task
-from duologue.training.settings import ScratchSettings, TrainSettings
+from duologue.training.settings import ALGORITHMS, ScratchSettings, TrainSettings
 
 Table = dict[str, Any]
-
-ALGORITHMS: dict[str, type[BaseModel]] = {
-    get_args(settings.model_fields["algorithm"].annotation)[0]: settings
-    for settings in get_args(get_args(TrainSettings)[0])
-}
-"""The kinds of `[[train]]` tables, by algorithm."""
 
 ARMS: dict[str, Table] = {
     "base": {"train": []},
@@ -52,25 +45,7 @@ ARMS: dict[str, Table] = {
 """The arms known by name, as the changes that make them."""
 
 
-def _no_number(value: Any) -> bool:
-    return isinstance(value, bool) or (isinstance(value, float) and not math.isfinite(value))
-
-
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _numbers_are_numbers(cls, value: Any, info: ValidationInfo) -> Any:
-        kind = cls.model_fields[info.field_name or ""].annotation
-        if isinstance(value, bool) and kind is not bool:
-            raise ValueError("it cannot be true or false")
-        if _no_number(value) and kind is not bool:
-            raise ValueError("it must be finite")
-        return value
-
-
-class TaskSettings(_Settings):
+class TaskSettings(Settings):
     """`[task]`, or one of several `[[task]]`."""
 
     name: str
@@ -95,7 +70,7 @@ class TaskSettings(_Settings):
         return replace(task, goal_maker=limited)
 
 
-class AssistantSettings(_Settings):
+class AssistantSettings(Settings):
     """`[assistant]`: who replies, and who is trained."""
 
     model: str = "tiny"
@@ -129,7 +104,7 @@ class AssistantSettings(_Settings):
         return task.prompts[self.prompt]
 
 
-class UserSettings(_Settings):
+class UserSettings(Settings):
     """`[user]`: who the assistant meets."""
 
     model: Literal["scripted"] = "scripted"
@@ -146,7 +121,7 @@ class MetricSettings(BaseModel):
     weight: float | None = None
 
 
-class RewardSettings(_Settings):
+class RewardSettings(Settings):
     """`[reward]`."""
 
     samples: int = Field(default=3, gt=0)
@@ -164,7 +139,7 @@ class RewardSettings(_Settings):
         if isinstance(metrics, dict):
             settings = cast(Table, metrics).values()
             weights = [cast(Table, m).get("weight") if isinstance(m, dict) else m for m in settings]
-            if not weights or any(map(_no_number, weights)):
+            if not weights or any(map(is_no_number, weights)):
                 raise ValueError("one metric or more, all of finite weight")
         return cast(Any, metrics)
 
@@ -186,21 +161,21 @@ class RewardSettings(_Settings):
         return found
 
 
-class FamilySettings(_Settings):
+class FamilySettings(Settings):
     """`[evaluate.family]`: the comparisons whose p-values are corrected together (Holm)."""
 
     arm: str = "trained"
     metrics: tuple[str, ...] = ("success", "reward")
 
 
-class EvaluateSettings(_Settings):
+class EvaluateSettings(Settings):
     """`[evaluate]`."""
 
     arms: tuple[str, ...] = Field(default=("base", "trained"), min_length=1)
     conversations: int = Field(default=500, gt=0)
     """Conversations an arm, task and kind of users; held-out goals in turn."""
     decoding: tuple[Literal["sampled", "greedy"], ...] = ("sampled", "greedy")
-    users: dict[str, UserSettings] = {}
+    users: dict[str, UserSettings] = Field(default_factory=dict[str, UserSettings])
     """Kinds of users by name, besides `train`, the recipe's own."""
     family: FamilySettings = FamilySettings()
     concurrency: int = Field(default=256, gt=0)
@@ -213,7 +188,7 @@ def _folder_name(name: str) -> str:
     return name
 
 
-class RunSettings(_Settings):
+class RunSettings(Settings):
     """`[run]`: how the work is spread over this machine."""
 
     processes: int | None = Field(default=None, gt=0)
@@ -225,7 +200,7 @@ class RunSettings(_Settings):
 FolderName = Annotated[str, AfterValidator(_folder_name)]
 
 
-class Recipe(_Settings):
+class Recipe(Settings):
     """Everything that describes a run."""
 
     name: FolderName
@@ -238,7 +213,7 @@ class Recipe(_Settings):
     train: tuple[TrainSettings, ...] = ()
     stop_after: str | None = None
     """The algorithm of the last stage to run; later ones are left out."""
-    arms: dict[FolderName, Table] = {}
+    arms: dict[FolderName, Table] = Field(default_factory=dict[str, Table])
     """Arms by name, each the keys it changes; those of a name in `ARMS` are laid over its own."""
     evaluate: EvaluateSettings = EvaluateSettings()
     run: RunSettings = RunSettings()

@@ -16,6 +16,15 @@ Finish = Literal["stop", "length"]
 
 
 @dataclass(frozen=True, slots=True)
+class Format:
+    """A JSON object that a reply is to be."""
+
+    name: str
+    schema: str
+    """Its JSON schema, as JSON."""
+
+
+@dataclass(frozen=True, slots=True)
 class Sampling:
     """How a reply is drawn."""
 
@@ -23,6 +32,9 @@ class Sampling:
     """0 is greedy."""
     top_p: float = 1.0
     max_tokens: int = 512
+    format: Format | None = None
+    """What a server is asked to hold the reply to. Models that cannot do so reply in their own way: whoever
+    asks checks what comes."""
 
 
 @dataclass(frozen=True, slots=True)

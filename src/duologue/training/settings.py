@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, Literal
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator
+
+from duologue.settings import Settings
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -21,10 +23,8 @@ def _divides(whole: str) -> Callable[[int | None, ValidationInfo], int | None]:
     return check
 
 
-class ScratchSettings(BaseModel):
+class ScratchSettings(Settings):
     """The architecture of a model made from nothing (`[assistant.architecture]` in a recipe)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     hidden: int = Field(default=128, gt=0)
     intermediate: int = Field(default=384, gt=0)
@@ -37,10 +37,8 @@ class ScratchSettings(BaseModel):
     embedding_std: float = Field(default=0.08, gt=0)
 
 
-class StageSettings(BaseModel):
+class StageSettings(Settings):
     """What all algorithms share."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     learning_rate: float = Field(default=1e-5, gt=0)
     warmup: int = Field(default=5, ge=0)
@@ -107,7 +105,7 @@ class SftSettings(StageSettings):
     algorithm: Literal["sft"] = "sft"
     data: Literal["best", "demonstrations"] = "best"
     """"best": the best reply at each state, by MR; "demonstrations": the tasks' scripted conversations."""
-    conversations: dict[str, int] = {}
+    conversations: dict[str, int] = Field(default_factory=dict[str, int])
     """How many demonstrations of each task, by its name."""
     last_reply: tuple[str, ...] = ()
     """Tasks of which only the last reply of a demonstration is learned."""
@@ -135,4 +133,15 @@ class SftSettings(StageSettings):
     _whole_parts = field_validator("micro_batch")(_divides("batch"))
 
 
-TrainSettings = Annotated[GrpoSettings | DpoSettings | SftSettings, Field(discriminator="algorithm")]
+def _algorithm(stage: Any) -> Any:
+    """What tells the kinds of stages apart."""
+    return stage.get("algorithm") if isinstance(stage, Mapping) else stage.algorithm
+
+
+TrainSettings = Annotated[
+    Annotated[GrpoSettings, Tag("grpo")] | Annotated[DpoSettings, Tag("dpo")] | Annotated[SftSettings, Tag("sft")],
+    Discriminator(_algorithm),
+]
+
+ALGORITHMS: dict[str, type[StageSettings]] = {"grpo": GrpoSettings, "dpo": DpoSettings, "sft": SftSettings}
+"""The kinds of `[[train]]` tables, by algorithm."""
