@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 import pytest
 
-from duologue.background import BackgroundLoop
+from duologue.background import BackgroundLoop, in_order, together
 
 
 async def where() -> int:
@@ -86,3 +86,82 @@ def test_a_coroutine_on_the_loop_cannot_wait_for_the_loop() -> None:
 
         with pytest.raises(RuntimeError, match="awaits others"):
             loop.run(nested())
+
+
+# ---- work side by side --------------------------------------------------------------------------------------
+
+
+async def test_results_come_in_the_order_of_the_work_whatever_finishes_first() -> None:
+    async def after(steps: int, name: str) -> str:
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        return name
+
+    work = [after(steps, str(index)) for index, steps in enumerate((9, 0, 5, 1, 7))]
+    assert [found async for found in in_order(work, at_once=3)] == ["0", "1", "2", "3", "4"]
+
+
+async def test_a_slow_one_holds_back_results_and_not_the_work() -> None:
+    begun: list[int] = []
+    gate = asyncio.Event()
+
+    async def one(index: int) -> int:
+        begun.append(index)
+        if index == 0:
+            await gate.wait()
+        if index == 19:
+            gate.set()
+        return index
+
+    assert [found async for found in in_order((one(index) for index in range(20)), at_once=2)] == list(range(20))
+    assert begun == list(range(20))
+
+
+async def test_no_more_than_asked_for_are_under_way() -> None:
+    now = most = 0
+
+    async def one() -> None:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0)
+        now -= 1
+
+    _ = [found async for found in in_order((one() for _ in range(50)), at_once=4)]
+    assert most == 4
+
+
+async def test_the_first_error_stops_what_is_under_way() -> None:
+    cancelled: list[int] = []
+
+    async def one(index: int) -> int:
+        if index == 1:
+            raise ValueError("the second")
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.append(index)
+            raise
+        return index
+
+    with pytest.raises(ValueError, match="the second"):
+        await together([one(0), one(1), one(2)])
+    assert sorted(cancelled) == [0, 2]
+
+
+def test_results_of_a_coroutine_that_yields_come_one_by_one_and_leaving_off_closes_it() -> None:
+    closed: list[bool] = []
+
+    async def numbers() -> AsyncGenerator[int]:
+        try:
+            for number in range(10):
+                yield number
+        finally:
+            closed.append(True)
+
+    with BackgroundLoop() as loop:
+        assert list(loop.each(numbers())) == list(range(10))
+        some = loop.each(numbers())
+        assert next(some) == 0
+        some.close()
+    assert closed == [True, True]

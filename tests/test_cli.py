@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -164,6 +165,18 @@ def test_an_interrupt_is_a_sentence(
     assert "the same command goes on" in refused(capsys, ["train", recipe, *runs], code=130)
 
 
+def test_an_interrupt_while_the_command_line_is_loaded_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-m", "duologue", "--help"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "duologue: interrupted\n")
+
+
 # ---- what comes out -----------------------------------------------------------------------------------------
 
 
@@ -247,7 +260,14 @@ def test_tasks_of_other_packages_are_listed(
 def test_a_tasks_own_metrics_stand_below_everybodys(capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code(["metrics", "--json"]) == 0
     listed = list(json.loads(capsys.readouterr().out))
-    assert listed == ["tokens", "satisfaction", "groceries: outcome", "twenty-questions: outcome"]
+    assert listed == [
+        "accuracy",
+        "interactivity",
+        "satisfaction",
+        "tokens",
+        "groceries: outcome",
+        "twenty-questions: outcome",
+    ]
 
 
 @pytest.mark.parametrize("command", ["tasks", "metrics"])

@@ -29,6 +29,7 @@ from duologue.cli import main
 from duologue.evaluation import METRICS as FIGURES
 from duologue.metrics import METRICS
 from duologue.metrics.base import SUPPLIED
+from duologue.models import settings as endpoints
 from duologue.recipe import load_recipe
 from duologue.training import settings
 
@@ -221,6 +222,9 @@ TABLES: dict[str, type[BaseModel]] = {
     "[assistant]": recipes.AssistantSettings,
     "[assistant.architecture]": settings.ScratchSettings,
     "[user]": recipes.UserSettings,
+    "[judge]": recipes.JudgeSettings,
+    "[endpoints.NAME]": endpoints.EndpointSettings,
+    "price": endpoints.PriceSettings,
     "[reward]": recipes.RewardSettings,
     "[evaluate]": recipes.EvaluateSettings,
     "[evaluate.family]": recipes.FamilySettings,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -161,6 +162,22 @@ def test_a_second_process_is_kept_out_until_the_first_is_gone(tmp_path: Path) ->
         holder.kill()
     with RunLock(lock):
         assert lock.read_text() == f"{os.getpid()}\n"
+    assert not lock.exists()
+
+
+def test_a_lock_that_its_holder_deleted_after_it_was_opened_keeps_nobody_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, flock = tmp_path / "lock", fcntl.flock
+
+    def given_back(descriptor: int, how: int) -> None:
+        monkeypatch.undo()
+        lock.unlink()
+        flock(descriptor, how)
+
+    monkeypatch.setattr("duologue.journal.fcntl.flock", given_back)
+    with RunLock(lock), pytest.raises(RunError, match="another process"), RunLock(lock):
+        pass
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

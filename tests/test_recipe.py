@@ -312,3 +312,60 @@ def test_what_is_no_finite_number_is_none(changes: dict[str, Any], sentence: str
 )
 def test_a_number_is_a_finite_number_in_every_table(override: str, sentence: str) -> None:
     assert sentence in refusal(override)
+
+
+# ---- endpoints ----------------------------------------------------------------------------------------------
+
+LAB: dict[str, Any] = {"url": "http://127.0.0.1:8000/v1", "in_flight": 256, "price": {"input": 0.1, "output": 0.4}}
+SERVED: dict[str, Any] = {
+    "train": [],
+    "endpoints": {"lab": LAB},
+    "assistant": {"endpoint": "lab", "model": "small"},
+    "user": {"endpoint": "lab", "model": "large"},
+    "judge": {"endpoint": "lab", "model": "large"},
+}
+
+
+def test_roles_share_an_endpoint_by_its_name() -> None:
+    found = recipe(**SERVED)
+    assert list(found.served) == ["assistant", "user", "judge"]
+    places = [found.endpoint(role) for role in found.served.values()]
+    assert places[0] == places[1] == places[2]
+    assert places[0] is not None and places[0][0] == "lab" and places[0][1].in_flight == 256
+
+
+def test_an_address_stands_for_itself_with_its_keys_beside_it() -> None:
+    found = recipe(judge={"endpoint": "http://here:1/v1", "model": "m", "in_flight": 4, "timeout": 9.0})
+    assert found.judge is not None
+    place = found.endpoint(found.judge)
+    assert place is not None and place[0] == "http://here:1/v1"
+    assert (place[1].in_flight, place[1].timeout, place[1].retries) == (4, 9.0, 8)
+
+
+def test_kinds_of_users_change_keys_of_the_recipes_own() -> None:
+    found = recipe(**SERVED, evaluate={"arms": ["base"], "users": {"unseen": {"profiles": "unseen"}}})
+    unseen = found.kinds_of_users["unseen"]
+    assert (unseen.endpoint, unseen.model, unseen.profiles) == ("lab", "large", "unseen")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["judge.endpoint=lib"], 'judge.endpoint: there is no endpoint "lib" among [endpoints], nor is it an address'),
+        (["judge.endpoint=lib"], 'did you mean "lab"?'),
+        (["judge.timeout=3"], 'judge.endpoint: timeout of endpoint "lab" stand in [endpoints.lab]'),
+        (["user.endpoint=http://a/v1", "judge.endpoint=http://a/v1", "judge.in_flight=2"], "described in two ways"),
+        (["user.model=scripted"], "user: a user is scripted, or has both an endpoint and a model"),
+        (["evaluate.users.new.model=scripted"], "evaluate.users.new: a user is scripted, or has both"),
+        (["endpoints.lab.url=lab:8000"], "an address begins with http:// or https://"),
+        (["endpoints.lab.in_flght=1"], 'there is no key "endpoints.lab.in_flght"; did you mean "in_flight"?'),
+        (["endpoints.lab.price.input=-1"], "endpoints.lab.price.input"),
+        (["budget=0"], "budget"),
+    ],
+)
+def test_what_is_wrong_with_an_endpoint_is_named(overrides: list[str], sentence: str) -> None:
+    assert sentence in refusal(*overrides, **SERVED)
+
+
+def test_a_judge_without_an_endpoint_is_refused() -> None:
+    assert "say which endpoint" in refusal(judge={"model": "large"})

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
 
 from duologue.conversation import Conversation, Ending, Message
-from duologue.errors import ContextOverflow, ModelError
+from duologue.errors import ContextOverflow, DataError, ModelError
 from duologue.simulation import Assistant, Window, converse, look_ahead, reach
+from duologue.users.base import Utterance
 from scripted_world import OPENING, Babbler, Chatterer, Grumbler, babbling, prefix, shuffled
 
 SEEDS = st.integers(0, 2**63 - 1)
@@ -82,6 +84,35 @@ async def test_without_a_system_prompt_the_model_reads_the_conversation_alone() 
     model = Babbler()
     await babbling(model).reply(OPENING, seed=0)
     assert model.read == [OPENING.messages]
+
+
+class Mute:
+    """A user as somebody may write one at first."""
+
+    def __init__(self, says: Any) -> None:
+        self._says = says
+
+    async def speak(self, conversation: Conversation, *, seed: int) -> Any:
+        return self._says
+
+
+class Hasty(Mute):
+    def speak(self, conversation: Conversation, *, seed: int) -> Any:
+        return self._says
+
+
+@pytest.mark.parametrize(
+    ("user", "fault"),
+    [
+        (Mute("hello"), "user Mute: `speak` gave 'hello', which is no Utterance: return Utterance('hello'), say"),
+        (Mute(None), "user Mute: `speak` gave None, which is no Utterance"),
+        (Hasty(Utterance("hello")), "user Hasty: `speak` is not an async function: write `async def`"),
+    ],
+)
+async def test_a_user_that_says_no_utterance_is_named(user: Any, fault: str) -> None:
+    with pytest.raises(DataError) as named:
+        await converse(babbling(), user, seed=0)
+    assert str(named.value).startswith(fault)
 
 
 async def test_a_user_whose_model_fails_makes_a_failed_conversation() -> None:

@@ -253,6 +253,14 @@ def test_prompts_that_are_no_conversations_are_refused(policy: LocalModel) -> No
         reward(["i need coffee"], ["how many ?"], **_columns([0]))
 
 
+def test_a_second_system_message_is_refused(policy: LocalModel) -> None:
+    reward = duologue.trl.reward(TASK, model=policy.model, tokenizer=policy.tokenizer)
+    told = [{"role": "system", "content": text} for text in ("ask before you order .", "be brief .")]
+
+    with pytest.raises(DataError, match="a system message after its first message"):
+        reward([[*told, *OPENING]], ["how many ?"], **_columns([0]))
+
+
 @pytest.mark.parametrize("given", [{}, {"model": "the model alone"}])
 def test_without_a_trainer_it_asks_for_the_model(given: dict[str, Any]) -> None:
     with pytest.raises(ModelError, match=r"give duologue.trl.reward\(…, model=…, tokenizer=…\)"):

@@ -1,10 +1,11 @@
-"""One event loop in one background thread, for callers that cannot await: trainers' hooks, commands."""
+"""Work side by side, and one event loop in one background thread for callers that cannot await."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections import deque
+from collections.abc import AsyncGenerator, Coroutine, Generator, Iterable, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -42,6 +43,14 @@ class BackgroundLoop:
             future.cancel()
             raise
 
+    def each(self, results: AsyncGenerator[T]) -> Generator[T]:
+        """Every result of a coroutine that yields, when it comes; leaving off closes it."""
+        try:
+            while not isinstance(found := self.run(_next(results)), _End):
+                yield found
+        finally:
+            self.run(results.aclose())
+
     def close(self) -> None:
         """Cancel what still runs and stop the thread; a second call does nothing."""
         if self._loop.is_closed():
@@ -60,9 +69,54 @@ class BackgroundLoop:
         self.close()
 
 
+class _End:
+    """Stands for what comes after the last result."""
+
+
+async def _next(results: AsyncGenerator[T]) -> T | _End:
+    return await anext(results, _End())
+
+
 async def _cancel_all() -> None:
     others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
     for task in others:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)
     await asyncio.get_running_loop().shutdown_asyncgens()
+
+
+async def together(work: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """All of it side by side; the first error stops the rest and is raised as it is."""
+    tasks = [asyncio.ensure_future(each) for each in work]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        await _stopped(tasks)
+
+
+async def in_order(work: Iterable[Coroutine[Any, Any, T]], *, at_once: int, ahead: int = 16) -> AsyncGenerator[T]:
+    """The results in the work's order, `at_once` under way at a time.
+
+    A slow one holds back the results after it, not the work: `ahead` times `at_once` may be done meanwhile.
+    """
+    places = asyncio.Semaphore(at_once)
+    begun: deque[asyncio.Task[T]] = deque()
+    try:
+        for each in work:
+            await places.acquire()
+            task = asyncio.ensure_future(each)
+            task.add_done_callback(lambda _: places.release())
+            begun.append(task)
+            while begun and (begun[0].done() or len(begun) >= ahead * at_once):
+                yield await begun.popleft()
+        while begun:
+            yield await begun.popleft()
+    finally:
+        await _stopped(begun)
+
+
+async def _stopped(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    tasks = list(tasks)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

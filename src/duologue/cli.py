@@ -41,6 +41,7 @@ Name = Annotated[str | None, typer.Option(help="The run's name, in place of the 
 Runs = Annotated[Path, typer.Option(help="The folder of all runs.")]
 Restart = Annotated[bool, typer.Option("--restart", help="Move an earlier run of this name aside and begin anew.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no tables.")]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Ask endpoints anew, also what they answered before.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 RUNS = Path("runs")
 GO_ON = ("train", "evaluate", "reward")
@@ -86,6 +87,7 @@ def train(
     name: Name = None,
     runs: Runs = RUNS,
     restart: Restart = False,
+    no_cache: NoCache = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -98,7 +100,7 @@ def train(
     settings = _recipe(recipe, set_, name)
     folder = runs / settings.name
     with _progress(quiet or as_json) as watch:
-        evaluation = run_train(settings, folder, restart=restart, watch=watch)
+        evaluation = run_train(settings, folder, restart=restart, cached=not no_cache, watch=watch)
     _show(evaluation, folder, quiet=quiet, as_json=as_json)
 
 
@@ -109,6 +111,7 @@ def evaluate(
     name: Name = None,
     runs: Runs = RUNS,
     restart: Restart = False,
+    no_cache: NoCache = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -121,7 +124,7 @@ def evaluate(
     settings = _recipe(recipe, set_, name)
     folder = runs / settings.name
     with _progress(quiet or as_json) as watch:
-        evaluation = run_evaluate(settings, folder, restart=restart, watch=watch)
+        evaluation = run_evaluate(settings, folder, restart=restart, cached=not no_cache, watch=watch)
     _show(evaluation, folder, quiet=quiet, as_json=as_json)
 
 
@@ -135,6 +138,7 @@ def simulate(
     set_: Overrides = None,
     name: Name = None,
     runs: Runs = RUNS,
+    no_cache: NoCache = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -148,7 +152,8 @@ def simulate(
     settings = _recipe(recipe, set_, name)
     seen = output is None and sys.stdout.isatty()  # then the conversations themselves tell how far it is
     with _progress(quiet or seen) as watch:
-        played = run_simulate(settings, arm, runs / settings.name, count=count, split=split, watch=watch)
+        folder = runs / settings.name
+        played = run_simulate(settings, arm, folder, count=count, split=split, cached=not no_cache, watch=watch)
         if output is not None:
             write_atomically(output, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in played))
             return
@@ -162,6 +167,7 @@ def reward(
     input_: Annotated[Path, typer.Option("--input", help="JSON lines: id, goal, messages, reply.")],
     output: Annotated[Path, typer.Option(help="Where the rewards go: JSON lines, in the same order.")],
     set_: Overrides = None,
+    no_cache: NoCache = False,
     quiet: Quiet = False,
 ) -> None:
     """The multiturn-aware reward of every reply in a file.
@@ -171,7 +177,7 @@ def reward(
     from duologue.run import reward as run_reward
 
     with _progress(quiet) as watch:
-        lines = run_reward(_recipe(recipe, set_, None), input_, output, watch=watch)
+        lines = run_reward(_recipe(recipe, set_, None), input_, output, cached=not no_cache, watch=watch)
     if not quiet:
         sys.stderr.write(f'{lines} lines answered in {output}; a line without a value says why under "error"\n')
 
@@ -330,9 +336,20 @@ def _show(evaluation: dict[str, Any], folder: Path, *, quiet: bool, as_json: boo
     console = Console(width=None if sys.stdout.isatty() else 120)
     for table in tables(evaluation, of_oracle=True):
         console.print(table)
+    for line in _costs(evaluation["calls"]):
+        console.print(line, highlight=False, markup=False)
     for line in _troubles(evaluation):
         console.print(line, highlight=False, markup=False)
     console.print(f"report: {folder / 'report.html'}   figures: {folder / 'evaluation.json'}", highlight=False)
+
+
+def _costs(calls: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """What the calls to endpoints amount to, a line a role and model."""
+    for total in calls:
+        answered = f"{total['calls']:,} calls answered, {total['cached']:,} remembered, {total['unanswered']:,} in vain"
+        tokens = f"{total['prompt']:,} tokens read, {total['completion']:,} written"
+        spent = f"{total['seconds']:,.0f} s, cost {total['cost']:.4f}"
+        yield f"{total['role']} {total['model']}: {answered}; {tokens}; {spent}"
 
 
 def _troubles(evaluation: dict[str, Any]) -> Iterator[str]:

@@ -166,8 +166,8 @@ class Journal:
 class RunLock:
     """Keeps a second process out of a run's folder: `with RunLock(folder / "lock"): …`.
 
-    The lock is the operating system's and goes with its process, however that ends; the file stays and
-    names the process that held it last.
+    The lock is the operating system's and goes with its process, however that ends; the file names that
+    process, and is deleted when the lock is given back.
 
     Args:
         path: the lock's file.
@@ -183,6 +183,22 @@ class RunLock:
         self._descriptor: int | None = None
 
     def __enter__(self) -> RunLock:
+        descriptor = self._locked()
+        while not _is_at(self.path, descriptor):
+            os.close(descriptor)  # its holder deleted it after we had opened it
+            descriptor = self._locked()
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        self._descriptor = descriptor
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        if self._descriptor is not None:
+            self.path.unlink(missing_ok=True)
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _locked(self) -> int:
         try:
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except OSError as error:
@@ -196,15 +212,15 @@ class RunLock:
                 f"another process is working in {self._place} (process {holder}); "
                 "wait until it is done, or stop it and start again"
             ) from error
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        self._descriptor = descriptor
-        return self
+        return descriptor
 
-    def __exit__(self, *raised: object) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Whether an open file is the one that a path leads to."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import (
     AfterValidator,
@@ -27,11 +27,15 @@ from duologue.conversation import Goal
 from duologue.errors import RecipeError, nearest
 from duologue.metrics import METRICS, Weighted
 from duologue.models.base import Sampling
+from duologue.models.settings import EndpointSettings, PriceSettings, Served, is_address
 from duologue.settings import Settings, is_no_number
 from duologue.tasks import Task, load_task
 from duologue.training.settings import ALGORITHMS, ScratchSettings, TrainSettings
 
 Table = dict[str, Any]
+
+SCRIPTED_USER = "scripted"
+"""The model of users that play by their task's own rules."""
 
 ARMS: dict[str, Table] = {
     "base": {"train": []},
@@ -70,11 +74,12 @@ class TaskSettings(Settings):
         return replace(task, goal_maker=limited)
 
 
-class AssistantSettings(Settings):
+class AssistantSettings(Served):
     """`[assistant]`: who replies, and who is trained."""
 
     model: str = "tiny"
-    """"tiny", a folder, a hub id; "scripted:NAME" for one of the task's own; "new" to start from nothing."""
+    """"tiny", a folder, a hub id; "scripted:NAME" for one of the task's own; "new" to start from nothing; or a
+    model of `endpoint`."""
     architecture: ScratchSettings | None = None
     system: str | None = None
     """A system prompt."""
@@ -104,13 +109,31 @@ class AssistantSettings(Settings):
         return task.prompts[self.prompt]
 
 
-class UserSettings(Settings):
+class UserSettings(Served):
     """`[user]`: who the assistant meets."""
 
-    model: Literal["scripted"] = "scripted"
-    """The task's own rules."""
+    model: str = "scripted"
+    """"scripted", the task's own rules; or a model of `endpoint`, which plays the user."""
     profiles: str = "train"
-    """A set of the task's user profiles."""
+    """A set of user profiles: the task's, or for a model those in `duologue.users.profiles`."""
+    thinks: bool = True
+    """Whether a model that plays the user thinks before it speaks."""
+    temperature: float = Field(default=1.0, ge=0)
+    max_tokens: int = Field(default=512, gt=0)
+
+
+class JudgeSettings(Served):
+    """`[judge]`: the model that judged metrics ask."""
+
+    model: str
+    temperature: float = Field(default=0.0, ge=0)
+    max_tokens: int = Field(default=1024, gt=0)
+
+    @model_validator(mode="after")
+    def _is_served(self) -> Self:
+        if self.endpoint is None:
+            raise ValueError("say which endpoint, by its name or address")
+        return self
 
 
 class MetricSettings(BaseModel):
@@ -209,6 +232,11 @@ class Recipe(Settings):
     task: tuple[TaskSettings, ...] = ()
     assistant: AssistantSettings = AssistantSettings()
     user: UserSettings = UserSettings()
+    judge: JudgeSettings | None = None
+    endpoints: dict[str, EndpointSettings] = Field(default_factory=dict[str, EndpointSettings])
+    """Addresses by name, for several roles to share."""
+    budget: float | None = Field(default=None, gt=0)
+    """What calls to endpoints may cost in all; the run stops before it is exceeded."""
     reward: RewardSettings = RewardSettings()
     train: tuple[TrainSettings, ...] = ()
     stop_after: str | None = None
@@ -240,6 +268,47 @@ class Recipe(Settings):
             raise RecipeError(f'stop_after = "{self.stop_after}": no such stage{nearest(self.stop_after, algorithms)}')
         return self.train[: algorithms.index(self.stop_after) + 1]
 
+    def endpoint(self, role: Served) -> tuple[str, EndpointSettings] | None:
+        """The name and settings of the endpoint that plays a role; None where none does.
+
+        Raises:
+            RecipeError: an unknown name; or keys of an endpoint beside a name.
+        """
+        if role.endpoint is None:
+            return None
+        if is_address(role.endpoint):
+            return role.endpoint, EndpointSettings.model_validate({"url": role.endpoint, **role.own})
+        if role.endpoint not in self.endpoints:
+            hint = nearest(role.endpoint, self.endpoints)
+            raise RecipeError(f'there is no endpoint "{role.endpoint}" among [endpoints], nor is it an address{hint}')
+        if role.own:
+            raise RecipeError(
+                f'{", ".join(role.own)} of endpoint "{role.endpoint}" stand in [endpoints.{role.endpoint}]'
+            )
+        return role.endpoint, self.endpoints[role.endpoint]
+
+    @property
+    def kinds_of_users(self) -> dict[str, UserSettings]:
+        """The users that an evaluation meets, by name: `train` are `[user]`; the others change keys of it."""
+        own = self.user.model_dump(exclude_unset=True)
+        others = {
+            name: UserSettings.model_validate({**own, **settings.model_dump(exclude_unset=True)})
+            for name, settings in self.evaluate.users.items()
+        }
+        return {"train": self.user, **others}
+
+    @property
+    def served(self) -> dict[str, Served]:
+        """The roles that endpoints play, by what they are called in a recipe."""
+        users = {f"evaluate.users.{name}": user for name, user in self.kinds_of_users.items() if name != "train"}
+        roles: dict[str, Served | None] = {"assistant": self.assistant, "user": self.user, **users, "judge": self.judge}
+        return {name: role for name, role in roles.items() if role is not None and role.endpoint is not None}
+
+    @property
+    def uses_endpoints(self) -> bool:
+        """Whether an endpoint plays a role in an arm of the evaluation, or in the recipe itself."""
+        return bool(self.served) or any(self.arm(name).served for name in self.evaluate.arms)
+
     @property
     def known_arms(self) -> dict[str, Table]:
         """Every arm by name, as the changes that make it."""
@@ -258,7 +327,7 @@ class Recipe(Settings):
         return _validated(merged(plain, known[name]), f"arms.{name}")
 
     def tasks(self) -> tuple[Task, ...]:
-        """The tasks, with the users the recipe names.
+        """The tasks.
 
         Raises:
             RecipeError: no task, or one that does not exist.
@@ -268,7 +337,7 @@ class Recipe(Settings):
         names = [settings.name for settings in self.task]
         if len(set(names)) < len(names):
             raise RecipeError(f"the recipe names a task twice: {', '.join(names)}")
-        return tuple(settings.load().with_profile(self.user.profiles) for settings in self.task)
+        return tuple(settings.load() for settings in self.task)
 
 
 def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
@@ -312,6 +381,7 @@ def parse(table: Table, where: str) -> Recipe:
         raise RecipeError(f'{where}: evaluate.users.train: "train" are the users of [user]; take another name')
     for name in ("trained", *recipe.evaluate.arms, *recipe.arms):
         _validated_arm(recipe, name, where)
+    _validate_served(recipe, where)
     return recipe
 
 
@@ -320,6 +390,24 @@ def _validated_arm(recipe: Recipe, name: str, where: str) -> None:
         _ = recipe.arm(name).stages
     except RecipeError as error:
         raise RecipeError(f"{where}: {error}") from error
+
+
+def _validate_served(recipe: Recipe, where: str) -> None:
+    for name, user in recipe.kinds_of_users.items():
+        if (user.model == SCRIPTED_USER) != (user.endpoint is None):
+            place = "user" if name == "train" else f"evaluate.users.{name}"
+            raise RecipeError(f"{where}: {place}: a user is scripted, or has both an endpoint and a model")
+    found: dict[str, EndpointSettings] = {}
+    for name, role in recipe.served.items():
+        try:
+            endpoint = recipe.endpoint(role)
+        except RecipeError as error:
+            raise RecipeError(f"{where}: {name}.endpoint: {error}") from error
+        if endpoint is not None and found.setdefault(*endpoint) != endpoint[1]:
+            raise RecipeError(
+                f"{where}: {name}.endpoint: {endpoint[0]} is described in two ways; give it a name, with a table "
+                "[endpoints.NAME], and use that"
+            )
 
 
 def _validated(table: Table, where: str) -> Recipe:
@@ -389,6 +477,9 @@ def _submodel(model: type[BaseModel], part: str) -> type[BaseModel] | None:
         "architecture": ScratchSettings,
         "user": UserSettings,
         "users": UserSettings,
+        "judge": JudgeSettings,
+        "endpoints": EndpointSettings,
+        "price": PriceSettings,
         "reward": RewardSettings,
         "evaluate": EvaluateSettings,
         "family": FamilySettings,

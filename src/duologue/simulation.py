@@ -6,16 +6,17 @@ order in which conversations are played, or finish, changes nothing.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from duologue.conversation import Conversation, Ending, Message
-from duologue.errors import ContextOverflow, ModelError
+from duologue.errors import ContextOverflow, DataError, ModelError
 from duologue.models import load_local
 from duologue.models.base import ChatModel, Reply, Sampling
 from duologue.seeding import derive, digest
-from duologue.users.base import Reacts, User
+from duologue.users.base import Reacts, User, Utterance
 
 Window = int | Literal["full"]
 """Turns of a look-ahead; "full" plays to the end of the conversation."""
@@ -166,10 +167,23 @@ async def _play(
 
 async def _speak(user: User, conversation: Conversation, seed: int) -> Conversation:
     try:
-        said = await user.speak(conversation, seed=seed)
+        said = await _said(user, conversation, seed)
     except ModelError as error:
         return conversation.ended(Ending.FAILED, f"the user's model: {error}")
     return conversation.said(said.text, ending=said.ending)
+
+
+async def _said(user: User, conversation: Conversation, seed: int) -> Utterance:
+    """What the user says, if that is anything a user can say."""
+    said: Any = user.speak(conversation, seed=seed)
+    if not inspect.isawaitable(said):
+        raise DataError(f"user {type(user).__name__}: `speak` is not an async function: write `async def`")
+    said = await said
+    if not isinstance(said, Utterance):
+        raise DataError(
+            f"user {type(user).__name__}: `speak` gave {said!r}, which is no Utterance: return Utterance({said!r}), say"
+        )
+    return said
 
 
 async def _answer(assistant: Assistant, conversation: Conversation, seed: int) -> Conversation:

@@ -24,8 +24,8 @@ from duologue.background import BackgroundLoop
 from duologue.conversation import Conversation, Ending, Goal, Message, message_rows, parse_messages
 from duologue.dataset import visits
 from duologue.errors import DataError, ModelError
-from duologue.metrics.base import Weighted
-from duologue.models.base import Reply, Sampling
+from duologue.metrics.base import Supplies, Weighted
+from duologue.models.base import ChatModel, Reply, Sampling
 from duologue.reward import MultiturnReward, check_look_aheads
 from duologue.simulation import Assistant, Window, reach
 from duologue.tasks.base import Task
@@ -44,6 +44,7 @@ def reward(
     window: Window = 2,
     *,
     metrics: Mapping[str, Weighted] | None = None,
+    judge: ChatModel | None = None,
     model: Any = None,
     tokenizer: Any = None,
     sampling: Sampling | None = None,
@@ -60,13 +61,14 @@ def reward(
         samples: look-aheads a completion (k).
         window: turns a look-ahead (w), or "full".
         metrics: the reward's parts; left out, the task's own.
+        judge: the model that judged metrics ask.
         sampling: how look-ahead replies are drawn; left out, the trainer's temperature and length.
         seed: of the look-aheads' draws, where the data set has no `visit` column.
 
     Raises:
         RecipeError: less than one sample, or a window that is neither turns nor "full".
     """
-    return TrlReward(task, samples, window, metrics or task.metrics, model, tokenizer, sampling, seed)
+    return TrlReward(task, samples, window, metrics or task.metrics, judge, model, tokenizer, sampling, seed)
 
 
 class TrlReward:
@@ -80,13 +82,14 @@ class TrlReward:
         samples: int,
         window: Window,
         metrics: Mapping[str, Weighted],
+        judge: ChatModel | None,
         model: Any,
         tokenizer: Any,
         sampling: Sampling | None,
         seed: int,
     ) -> None:
         check_look_aheads(samples, window)
-        self._task, self._samples, self._metrics = task, samples, metrics
+        self._task, self._samples, self._metrics, self._judge = task, samples, metrics, judge
         self._window: Window = window
         self._model, self._tokenizer, self._sampling, self._seed = model, tokenizer, sampling, seed
         self._goals: dict[str, Goal] = {}
@@ -143,7 +146,13 @@ class TrlReward:
     def _reward(self, assistant: Assistant) -> MultiturnReward:
         task = self._task
         return MultiturnReward(
-            assistant, task.user, self._metrics, self._samples, self._window, turn_limit=task.turn_limit
+            assistant,
+            task.user,
+            self._metrics,
+            self._samples,
+            self._window,
+            turn_limit=task.turn_limit,
+            supplies=Supplies(assistant.model.count_tokens, self._judge),
         )
 
     def _goal(self, name: str) -> Goal:
@@ -203,8 +212,11 @@ def _prefix(prompt: Any) -> tuple[str | None, Conversation]:
             "make them with duologue.trl.prompts"
         )
     messages = parse_messages(prompt, "a prompt")
-    system = next((message.content for message in messages if message.role == "system"), None)
-    return system, Conversation(tuple(message for message in messages if message.role != "system"))
+    if any(message.role == "system" for message in messages[1:]):
+        raise DataError("a prompt has a system message after its first message: give it one at most, at the start")
+    if messages and messages[0].role == "system":
+        return messages[0].content, Conversation(messages[1:])
+    return None, Conversation(messages)
 
 
 def _text(completion: Completion) -> str:

@@ -120,6 +120,16 @@ def test_a_request_may_hold_its_facts(tmp_path: Path) -> None:
     assert one == other
 
 
+def test_a_goal_of_the_task_may_be_named_without_its_facts(tmp_path: Path) -> None:
+    goal = TASK.goals("test")[0]
+    whole = line(goal={**line()["goal"], "id": goal.id})
+    by_id = line(goal={"id": goal.id, "request": goal.request.text})
+    by_request = line(goal={"request": goal.request.text})
+    one, other, third = scored(tmp_path, [whole, by_id, by_request])
+    assert one == other == third
+    assert one["value"] is not None
+
+
 def test_a_system_message_speaks_to_the_assistant_alone(tmp_path: Path) -> None:
     heard: list[tuple[Message, ...]] = []
 
@@ -210,7 +220,8 @@ def test_an_output_in_no_folder_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"task": []}, r"names one \[task\]"),
+        ({"task": [{"name": "groceries"}, {"name": "twenty-questions"}]}, r"names one \[task\] at most"),
+        ({"task": []}, r"without a \[task\] the goals come with the lines: give \[user\] a model"),
         ({"reward": {"metrics": {"tokns": 1.0}}}, 'no metric "tokns"; did you mean "tokens"'),
         ({"assistant": {"model": "scripted:oracel"}}, 'no scripted assistant "oracel"; did you mean "oracle"'),
         ({"assistant": {"prompt": "proactiv"}}, 'did you mean "proactive"'),

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from duologue.errors import RunError
+from duologue.errors import ModelError, RunError
+from duologue.journal import Journal
 from duologue.recipe import Recipe, overridden, parse
 from duologue.run import folder
 from duologue.run.folder import RunFolder, changes, fingerprint, stage_settings
@@ -52,6 +53,21 @@ def test_the_same_recipe_goes_on(tmp_path: Path) -> None:
     before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
     run.begin(recipe(), restart=False)
     assert {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()} == before
+
+
+def test_a_command_that_fails_before_any_work_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(ModelError), RunFolder(tmp_path / "plain").opened(recipe(), restart=False):
+        raise ModelError("there is no such model")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_command_that_fails_later_leaves_its_work_and_no_lock(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "plain")
+    with pytest.raises(ModelError), run.opened(recipe(), restart=False):
+        Journal(run.journal).append("key", "kind", {})
+        raise ModelError("it ran out of memory")
+    assert list(tmp_path.iterdir()) == [run.path]
+    assert {path.name for path in run.path.iterdir()} == {"recipe.toml", "journal.jsonl"}
 
 
 def test_the_resolved_recipe_is_written_down_with_the_revision(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def jobs(folder: Path, *names: str) -> list[Job]:
     for name in names:
         kind, arm = name.split()
         needs = f"train {arm}" if kind == "evaluate" else None
-        made.append(Job(kind, arm, {}, str(folder), needs))  # type: ignore[arg-type]
+        made.append(Job(kind, (arm,), {}, str(folder), needs))  # type: ignore[arg-type]
     return made
 
 
@@ -92,7 +92,7 @@ def test_an_error_of_the_system_is_a_sentence(tmp_path: Path) -> None:
 
 def test_a_fault_of_ours_shows_where_it_is(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"(?s)fault of ours.*perform"):
-        performed(perform, [Job("train", "a", {"name": "x"}, None)])  # type: ignore[arg-type]
+        performed(perform, [Job("train", ("a",), {"name": "x"}, None)])  # type: ignore[arg-type]
 
 
 def test_a_fault_in_a_tasks_own_code_names_its_place(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     groceries = load_task("groceries")
     architecture = ScratchSettings(hidden=64, intermediate=128, layers=2, heads=2, head_dim=32, context=256)
     settings = SftSettings(
+        algorithm="sft",
         data="demonstrations",
         conversations={"groceries": 600},
         batch=8,

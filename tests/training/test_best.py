@@ -16,7 +16,9 @@ from duologue.training.sft import IGNORED, tokenised
 from duologue.training.stage import Stage
 from training_stage import GROCERIES, a_stage, steps, weights
 
-SETTINGS = SftSettings(states=12, candidates=3, deepest=1, batch=4, learning_rate=1e-3, warmup=1, save_steps=None)
+SETTINGS = SftSettings(
+    algorithm="sft", states=12, candidates=3, deepest=1, batch=4, learning_rate=1e-3, warmup=1, save_steps=None
+)
 
 
 @pytest.fixture

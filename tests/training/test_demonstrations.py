@@ -78,6 +78,7 @@ def test_a_style_that_the_task_does_not_have_is_refused() -> None:
 def test_a_stage_mixes_its_tasks_and_says_which_replies_are_learned() -> None:
     tasks = [load_task("groceries"), load_task("twenty-questions")]
     settings = SftSettings(
+        algorithm="sft",
         data="demonstrations",
         conversations={"groceries": 20, "twenty-questions": 10},
         last_reply=("twenty-questions",),

@@ -130,6 +130,7 @@ def test_a_task_without_words_cannot_have_a_model_made_for_it() -> None:
 def test_half_a_minute_of_demonstrations_teaches_groceries(tmp_path: Path, loop: BackgroundLoop) -> None:
     task = load_task("groceries")
     settings = SftSettings(
+        algorithm="sft",
         data="demonstrations",
         conversations={"groceries": 2800},
         batch=16,

@@ -27,7 +27,7 @@ from training_stage import Killed, a_stage, kill_at, steps, timeless, weights
 
 TOKENIZER = build_tokenizer(["i need milk . which city ? boston order : to"])
 ENDS = {TOKENIZER.eos_token_id}
-SETTINGS = SftSettings(batch=4, epochs=2, learning_rate=3e-3, warmup=2, save_steps=3)
+SETTINGS = SftSettings(algorithm="sft", batch=4, epochs=2, learning_rate=3e-3, warmup=2, save_steps=3)
 MESSAGES = (
     Message("user", "i need milk ."),
     Message("assistant", "which city ?"),
@@ -121,7 +121,7 @@ def test_too_few_examples_are_refused(tmp_path: Path, loop: BackgroundLoop) -> N
 
 def test_a_part_of_a_batch_must_divide_it() -> None:
     with pytest.raises(ValueError, match="must divide batch = 4"):
-        SftSettings(batch=4, micro_batch=3)
+        SftSettings(algorithm="sft", batch=4, micro_batch=3)
 
 
 @given(st.lists(st.integers(1, 50), max_size=80), st.integers(1, 9), st.integers(1, 3), st.integers(0, 3))
@@ -152,7 +152,7 @@ def test_rows_of_like_length_are_read_together() -> None:
 
 
 def test_the_learning_rate_rises_holds_and_falls() -> None:
-    settings = SftSettings(learning_rate=1.0, warmup=10, hold=0.5, floor=0.1)
+    settings = SftSettings(algorithm="sft", learning_rate=1.0, warmup=10, hold=0.5, floor=0.1)
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     rates = schedule(optimizer, settings, 100)
     seen: list[float] = []

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
+from duologue.background import together
 from duologue.conversation import Conversation, Ending, Goal, message_rows
 from duologue.errors import DataError, RecipeError
 from duologue.evaluation.names import Decoding
@@ -68,6 +70,7 @@ async def evaluate(
     on_done: Callable[[], None] = lambda: None,
     conversations: int | None = None,
     concurrency: int = CONCURRENCY,
+    places: asyncio.Semaphore | None = None,
     prefix: str | None = None,
 ) -> None:
     """Play an arm's conversations that the journal lacks, side by side, each recorded when it ends.
@@ -82,6 +85,7 @@ async def evaluate(
         on_done: called once a conversation, for those found in the journal as well.
         conversations: how many; more than there are goals visits them again. None is one a goal.
         concurrency: how many are open at a time.
+        places: a place for each conversation open in this and other evaluations under way.
         prefix: what the journal's keys begin with, standing for all that the conversations depend on; None
             is "evaluate/ARM/TASK/USERS/". DECODING/GOAL/VISIT follow.
 
@@ -101,11 +105,13 @@ async def evaluate(
         for goal, visit in waiting:
             key = f"{prefix}{decoding}/{goal.id}/{visit}"
             if key not in journal:
-                journal.append(key, "conversation", await stage.play(goal, visit))
+                async with places or nullcontext():
+                    played = await stage.play(goal, visit)
+                journal.append(key, "conversation", played)
             on_done()
 
     total = len(goals) if conversations is None else conversations
-    await _together([play_waiting() for _ in range(min(concurrency, total))])
+    await together([play_waiting() for _ in range(min(concurrency, total))])
 
 
 def general_figures(conversation: Conversation, counter: Counter) -> dict[str, Share]:
@@ -182,17 +188,6 @@ def _transcript(conversation: Conversation) -> dict[str, Any]:
             "leaving": reaction.leaving,
         },
     }
-
-
-async def _together(work: Sequence[Coroutine[Any, Any, None]]) -> None:
-    """All of it side by side; the first error stops the rest and is raised as it is."""
-    tasks = [asyncio.ensure_future(each) for each in work]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _count() -> Iterator[int]:

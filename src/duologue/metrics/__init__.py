@@ -2,10 +2,32 @@
 
 from __future__ import annotations
 
-from duologue.metrics.base import Counter, Metric, MetricFactory, Score, Supplies, Weighted
+from duologue.metrics.base import Counter, Judge, Metric, MetricFactory, Score, Supplies, Weighted
+from duologue.metrics.extraction import Extraction, Extractor
+from duologue.metrics.judged import accuracy, interactivity
 from duologue.metrics.satisfaction import satisfaction
 from duologue.metrics.tokens import tokens
 
-METRICS: dict[str, MetricFactory] = {"tokens": tokens, "satisfaction": satisfaction}
+METRICS: dict[str, MetricFactory] = {
+    "accuracy": accuracy,
+    "interactivity": interactivity,
+    "satisfaction": satisfaction,
+    "tokens": tokens,
+}
 
-__all__ = ["METRICS", "Counter", "Metric", "MetricFactory", "Score", "Supplies", "Weighted", "satisfaction", "tokens"]
+__all__ = [
+    "METRICS",
+    "Counter",
+    "Extraction",
+    "Extractor",
+    "Judge",
+    "Metric",
+    "MetricFactory",
+    "Score",
+    "Supplies",
+    "Weighted",
+    "accuracy",
+    "interactivity",
+    "satisfaction",
+    "tokens",
+]

@@ -6,14 +6,18 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from duologue.errors import RecipeError, nearest
 from duologue.metrics.base import Supplies
-from duologue.recipe import FamilySettings, Recipe
+from duologue.models.scripted import ScriptedModel
+from duologue.recipe import SCRIPTED_USER, FamilySettings, Recipe, UserSettings
 from duologue.reward import Scorer
 from duologue.run.wiring import NEW, is_scripted, script
 from duologue.tasks import Task
 from duologue.training.settings import DpoSettings, GrpoSettings, SftSettings, TrainSettings
+from duologue.users.profiles import PROFILES
 
 GENERAL_FIGURES = ("turns", "tokens", "satisfaction", "left", "reward")
 """What an evaluation has in every task."""
+UNASKED = ScriptedModel(lambda messages, seed: "")
+"""Stands for the judge of a recipe where metrics are built, and nobody asks them."""
 UNREAD = {
     "best": ("conversations", "last_reply", "within"),
     "demonstrations": ("states", "candidates", "deepest"),
@@ -29,11 +33,17 @@ def check(recipe: Recipe, arms: Iterable[str]) -> None:
             not work as it is set.
         DataError: a task has no goals.
     """
+    if recipe.uses_endpoints and (recipe.run.processes or 1) > 1:
+        raise RecipeError(
+            "run.processes: one process drives the endpoints, since their limits and the budget are its own"
+        )
     for name in arms:
         arm = recipe.arm(name)
         _check_model(arm, name)
         for task in arm.tasks():
-            _check_task(arm, task)
+            check_task(arm, task)
+            if arm.stages:
+                task.goals("train")
         for index, stage in enumerate(arm.stages):
             for fault in _faults(stage, arm):
                 raise RecipeError(f'arm "{name}", train.{index} ({stage.algorithm}): {fault}')
@@ -42,6 +52,12 @@ def check(recipe: Recipe, arms: Iterable[str]) -> None:
 
 def _check_model(arm: Recipe, name: str) -> None:
     source = arm.assistant.model
+    if arm.assistant.endpoint is not None:
+        if arm.stages:
+            raise RecipeError(
+                f'arm "{name}": a model behind an endpoint cannot be trained; leave assistant.endpoint out'
+            )
+        return
     if arm.stages and is_scripted(source):
         raise RecipeError(f'arm "{name}": a script ("{source}") cannot be trained; give assistant.model a model')
     if source == NEW and not arm.stages:
@@ -50,12 +66,17 @@ def _check_model(arm: Recipe, name: str) -> None:
         )
 
 
-def _check_task(arm: Recipe, task: Task) -> None:
-    if arm.stages:
-        task.goals("train")
+def check_task(arm: Recipe, task: Task) -> None:
+    """Look up what an arm needs in a task: users, system prompt, script, metrics.
+
+    Raises:
+        RecipeError: one of them is not there, with the nearest name that is.
+    """
+    check_users(task, arm.user)
     arm.assistant.system_prompt(task)
-    script(task, arm.assistant.model)
-    Scorer(arm.reward.of(task), Supplies())
+    if arm.assistant.endpoint is None:
+        script(task, arm.assistant.model)
+    Scorer(arm.reward.of(task), Supplies(judge=UNASKED if arm.judge else None))
 
 
 def _faults(stage: TrainSettings, arm: Recipe) -> Iterator[str]:
@@ -83,6 +104,19 @@ def _faults_of_data(stage: SftSettings, tasks: Sequence[str]) -> Iterator[str]:
         yield "say how many demonstrations, like conversations = { groceries = 5000 }"
 
 
+def check_users(task: Task, settings: UserSettings) -> None:
+    """Look up a kind of users.
+
+    Raises:
+        RecipeError: no such profiles.
+    """
+    if settings.model == SCRIPTED_USER:
+        task.with_profile(settings.profiles)
+    elif settings.profiles not in PROFILES:
+        known = nearest(settings.profiles, PROFILES)
+        raise RecipeError(f'a user played by a model has no profiles "{settings.profiles}"{known}')
+
+
 def known_figures(tasks: Sequence[Task]) -> set[str]:
     """What an evaluation of the tasks measures."""
     return {*GENERAL_FIGURES, *(name for task in tasks for name in task.figures)}
@@ -91,8 +125,8 @@ def known_figures(tasks: Sequence[Task]) -> set[str]:
 def _check_evaluation(recipe: Recipe, tasks: Sequence[Task]) -> None:
     for task in tasks:
         task.goals("test")
-        for settings in recipe.evaluate.users.values():
-            task.with_profile(settings.profiles)
+        for settings in recipe.kinds_of_users.values():
+            check_users(task, settings)
     family = recipe.evaluate.family
     if family.arm not in (known := recipe.known_arms):
         raise RecipeError(f'evaluate.family.arm: there is no arm "{family.arm}"{nearest(family.arm, known)}')

@@ -7,21 +7,23 @@ import math
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from duologue.background import BackgroundLoop
+from duologue.background import in_order
 from duologue.conversation import Ending, Goal, message_rows
 from duologue.errors import RecipeError, RunError
 from duologue.evaluation import Family, summarise, visits
 from duologue.journal import Journal, RunLock, write_atomically
 from duologue.recipe import Recipe
 from duologue.run.check import check, known_figures
+from duologue.run.endpoints import calls_made, opened
+from duologue.run.evaluating import arm_wiring, evaluation_prefix
 from duologue.run.folder import RunFolder
-from duologue.run.jobs import arm_wiring, evaluation_prefix, kinds_of_users, perform
+from duologue.run.jobs import perform
 from duologue.run.wiring import Wiring
 from duologue.run.workers import Job, run_jobs
 from duologue.seeding import derive
@@ -34,10 +36,13 @@ CELL = ("arm", "task", "users", "decoding")
 """What a count of conversations is of."""
 
 
-def train(recipe: Recipe, folder: Path, *, restart: bool = False, watch: Watch) -> dict[str, Any]:
+def train(recipe: Recipe, folder: Path, *, restart: bool = False, cached: bool = True, watch: Watch) -> dict[str, Any]:
     """Train every arm that has stages, evaluate all arms, and write the figures and the report.
 
     Killed at any point, the same call goes on.
+
+    Args:
+        cached: whether a call to an endpoint that was answered before is answered from what is kept.
 
     Returns:
         The evaluation, as `evaluation.json` has it.
@@ -49,7 +54,7 @@ def train(recipe: Recipe, folder: Path, *, restart: bool = False, watch: Watch) 
     """
     run = RunFolder(folder)
     check(recipe, recipe.evaluate.arms)
-    training = [Job("train", arm, _plain(recipe), str(folder)) for arm in _trained_arms(recipe)]
+    training = [Job("train", (arm,), _plain(recipe), str(folder), cached=cached) for arm in _trained_arms(recipe)]
     if recipe.train and not training:
         arms = ", ".join(recipe.evaluate.arms)
         raise RecipeError(
@@ -57,11 +62,16 @@ def train(recipe: Recipe, folder: Path, *, restart: bool = False, watch: Watch) 
             "or evaluate alone, with `duologue evaluate`"
         )
     with _opened(run, recipe, restart=restart):
-        return _work(run, recipe, training, watch)
+        return _work(run, recipe, training, watch, cached)
 
 
-def evaluate(recipe: Recipe, folder: Path, *, restart: bool = False, watch: Watch) -> dict[str, Any]:
+def evaluate(
+    recipe: Recipe, folder: Path, *, restart: bool = False, cached: bool = True, watch: Watch
+) -> dict[str, Any]:
     """Evaluate the recipe's arms as they stand, without training any.
+
+    Args:
+        cached: whether a call to an endpoint that was answered before is answered from what is kept.
 
     Raises:
         RunError: an arm is to be trained first, or `restart` would move its model away.
@@ -81,12 +91,13 @@ def evaluate(recipe: Recipe, folder: Path, *, restart: bool = False, watch: Watc
             "or name other arms with --set evaluate.arms='[\"base\"]'"
         )
     with _opened(run, recipe, restart=restart):
-        return _work(run, recipe, [], watch)
+        return _work(run, recipe, [], watch, cached)
 
 
-def _work(run: RunFolder, recipe: Recipe, training: list[Job], watch: Watch) -> dict[str, Any]:
+def _work(run: RunFolder, recipe: Recipe, training: list[Job], watch: Watch, cached: bool) -> dict[str, Any]:
     evaluating = [
-        Job("evaluate", arm, _plain(recipe), str(run.path), needs=f"train {arm}") for arm in recipe.evaluate.arms
+        Job("evaluate", arms, _plain(recipe), str(run.path), needs=f"train {arms[0]}", cached=cached)
+        for arms in _played_together(recipe)
     ]
     run_jobs([*training, *evaluating], perform, processes=_processes(recipe), threads=recipe.run.threads, watch=watch)
     evaluation = _summary(run, recipe)
@@ -113,11 +124,20 @@ def _trained_arms(recipe: Recipe) -> list[str]:
     return sorted(trained, key=lambda arm: _window(recipe.arm(arm)), reverse=True)
 
 
+def _played_together(recipe: Recipe) -> list[tuple[str, ...]]:
+    """The arms of the evaluation, those that endpoints play all at once: nobody waits for the slowest."""
+    remote = tuple(arm for arm in recipe.evaluate.arms if recipe.arm(arm).assistant.endpoint is not None)
+    local = [(arm,) for arm in recipe.evaluate.arms if arm not in remote]
+    return [remote, *local] if remote else local
+
+
 def _window(arm: Recipe) -> float:
     return math.inf if arm.reward.window == "full" else arm.reward.window
 
 
 def _processes(recipe: Recipe) -> int:
+    if recipe.uses_endpoints:
+        return 1  # the limits of an endpoint, and the budget, hold for all work together
     if recipe.run.processes:
         return recipe.run.processes
     if Path("/proc/driver/nvidia/version").exists():
@@ -128,11 +148,12 @@ def _processes(recipe: Recipe) -> int:
 def _summary(run: RunFolder, recipe: Recipe) -> dict[str, Any]:
     settings, figures = recipe.evaluate.family, known_figures(recipe.tasks())
     metrics = tuple(metric for metric in settings.metrics if metric in figures)
-    family = Family(arm=settings.arm, metrics=metrics, users=tuple(kinds_of_users(recipe)))
+    family = Family(arm=settings.arm, metrics=metrics, users=tuple(recipe.kinds_of_users))
     outgrown: Counter[tuple[str, ...]] = Counter()
     found = summarise(_counting(_conversations(run, recipe), outgrown), family=family, seed=recipe.seed)
     overflows = [dict(zip((*CELL, "count"), (*cell, count), strict=True)) for cell, count in sorted(outgrown.items())]
-    evaluation = {**found, "outgrown": overflows, "keys": [prefix for _, prefix in _prefixes(recipe)]}
+    keys = [prefix for _, prefix in _prefixes(recipe)]
+    evaluation = {**found, "outgrown": overflows, "calls": calls_made(run.calls), "keys": keys}
     write_atomically(run.evaluation, json.dumps(evaluation, indent=1))
     return evaluation
 
@@ -163,7 +184,7 @@ def _wanted(recipe: Recipe) -> Iterator[str]:
 def _prefixes(recipe: Recipe) -> Iterator[tuple[Task, str]]:
     """A task and what the journal keys of one arm, kind of users and decoding begin with, for all of them."""
     evaluate = recipe.evaluate
-    for task, users, arm in product(recipe.tasks(), kinds_of_users(recipe), evaluate.arms):
+    for task, users, arm in product(recipe.tasks(), recipe.kinds_of_users, evaluate.arms):
         prefix = evaluation_prefix(recipe, arm, task.name, users)
         yield from ((task, f"{prefix}{decoding}/") for decoding in evaluate.decoding)
 
@@ -182,7 +203,7 @@ def report(folder: Path) -> Path:
 
 
 def simulate(
-    recipe: Recipe, arm: str, folder: Path, *, count: int, split: str, watch: Watch
+    recipe: Recipe, arm: str, folder: Path, *, count: int, split: str, cached: bool = True, watch: Watch
 ) -> Iterator[dict[str, Any]]:
     """Play conversations of one arm, and give each when it is whole, in the goals' order.
 
@@ -190,15 +211,23 @@ def simulate(
         RunError: the arm is to be trained first.
     """
     check(recipe, [arm])
-    wiring = arm_wiring(recipe, arm, RunFolder(folder))
-    total = count * len(wiring.tasks)
-    with BackgroundLoop() as loop:
-        for task in wiring.tasks:
-            goals = task.goals(split)
-            for index in range(count):
-                goal = goals[index % len(goals)]
-                yield loop.run(_simulated(wiring, task, goal, derive(recipe.seed, "simulate", index, goal.id)))
-                watch(f"simulate {arm}", wiring.tasks.index(task) * count + index + 1, total, "conversations")
+    run = RunFolder(folder)
+    if recipe.arm(arm).served:
+        folder.mkdir(parents=True, exist_ok=True)
+    with opened(recipe.arm(arm), run.calls, cached=cached) as (loop, endpoints):
+        wiring = arm_wiring(recipe, arm, run, endpoints)
+        goals = [(task, goal, index) for task in wiring.tasks for goal, index in _cycled(task.goals(split), count)]
+        work = (
+            _simulated(wiring, task, goal, derive(recipe.seed, "simulate", index, goal.id))
+            for task, goal, index in goals
+        )
+        for done, played in enumerate(loop.each(in_order(work, at_once=recipe.evaluate.concurrency)), 1):
+            yield played
+            watch(f"simulate {arm}", done, len(goals), "conversations")
+
+
+def _cycled(goals: Sequence[Goal], count: int) -> Iterator[tuple[Goal, int]]:
+    return ((goals[index % len(goals)], index) for index in range(count))
 
 
 async def _simulated(wiring: Wiring, task: Task, goal: Goal, seed: int) -> dict[str, Any]:
@@ -217,8 +246,10 @@ async def _simulated(wiring: Wiring, task: Task, goal: Goal, seed: int) -> dict[
     }
 
 
-def reward(recipe: Recipe, source: Path, target: Path, *, watch: Watch) -> int:
+def reward(recipe: Recipe, source: Path, target: Path, *, cached: bool = True, watch: Watch) -> int:
     """The reward of every line of a file; the number of lines."""
     from duologue.run.filter import score_file
 
-    return score_file(recipe, source, target, watch=lambda done, total: watch("reward", done, total, "replies"))
+    return score_file(
+        recipe, source, target, cached=cached, watch=lambda done, total: watch("reward", done, total, "replies")
+    )

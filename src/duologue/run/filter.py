@@ -12,11 +12,9 @@ on after the last whole line. Replies to one goal meet the same user and the sam
 
 from __future__ import annotations
 
-import asyncio
 import fcntl
 import hashlib
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
@@ -25,22 +23,29 @@ from typing import Any, BinaryIO, cast
 
 import orjson
 
-from duologue.background import BackgroundLoop
+from duologue.background import in_order
 from duologue.conversation import Conversation, Goal, Request, parse_messages
-from duologue.errors import DataError, DuologueError, RecipeError, RunError
+from duologue.errors import BudgetSpent, DataError, DuologueError, EndpointUnusable, RecipeError, RunError
 from duologue.models.meter import Metered
-from duologue.recipe import Recipe, Table
+from duologue.recipe import SCRIPTED_USER, Recipe, Table
+from duologue.run.check import check_task
+from duologue.run.endpoints import opened
 from duologue.run.folder import fingerprint
 from duologue.run.wiring import Wiring, wire
 from duologue.seeding import derive, digest
 from duologue.tasks import Task
 
-AHEAD = 64
+AT_ONCE = 64
 """Lines worked on side by side."""
 
 
-def score_file(recipe: Recipe, source: Path, target: Path, *, watch: Callable[[int, int], None]) -> int:
+def score_file(
+    recipe: Recipe, source: Path, target: Path, *, cached: bool = True, watch: Callable[[int, int], None]
+) -> int:
     """Score every line of `source` into `target`.
+
+    Args:
+        cached: whether a call to an endpoint that was answered before is answered from `target`.calls.sqlite.
 
     Returns:
         The number of lines.
@@ -56,14 +61,16 @@ def score_file(recipe: Recipe, source: Path, target: Path, *, watch: Callable[[i
         raise DataError(f"there is no folder {target.parent} for the output: make it first")
     if target.exists():
         raise DataError(f"{target} is there already: move it away, or give another --output")
-    wiring, task = _wired(recipe)
+    task = _task(recipe)
+    check_task(recipe, task)
     total = sum(1 for _ in _lines(source))
     part = target.with_name(f"{target.name}.{_fingerprint(recipe, source)}.part")
-    with _alone(part, target) as out, BackgroundLoop() as loop:
+    ledger = target.with_name(f"{target.name}.calls.sqlite")
+    with _alone(part, target) as out, opened(recipe, ledger, cached=cached) as (loop, endpoints):
         done = _whole_lines(out)
-        scored = _Scored(wiring, task, recipe.seed)
-        answers = scored.all(_lines(source, skip=done))
-        while (answer := loop.run(_next(answers))) is not None:
+        scored = _Scored(wire(recipe, tasks=[task], endpoints=endpoints))
+        answers = in_order((scored.one(*line) for line in _lines(source, skip=done)), at_once=AT_ONCE)
+        for answer in loop.each(answers):
             _write_line(out, orjson.dumps(answer) + b"\n", target)
             done += 1
             watch(done, total)
@@ -71,18 +78,26 @@ def score_file(recipe: Recipe, source: Path, target: Path, *, watch: Callable[[i
     return total
 
 
-def _wired(recipe: Recipe) -> tuple[Wiring, Task]:
-    if len(recipe.task) != 1:
-        raise RecipeError("a recipe for `duologue reward` names one [task]: its scripted users and metrics")
-    wiring = wire(recipe)
-    (task,) = wiring.tasks
-    wiring.reward(task)
-    return wiring, task
+OWN_GOALS = Task("goals of the input", "Goals that come with the lines.", lambda split: (), {}, {})
+"""The task of a recipe that names none."""
+
+
+def _task(recipe: Recipe) -> Task:
+    if len(recipe.task) > 1:
+        raise RecipeError("a recipe for `duologue reward` names one [task] at most: its users and metrics")
+    if recipe.task:
+        return recipe.tasks()[0]
+    if recipe.user.model == SCRIPTED_USER or recipe.reward.metrics is None:
+        raise RecipeError(
+            "without a [task] the goals come with the lines: give [user] a model that plays them, and name the "
+            "metrics in [reward.metrics]; or name the [task] whose scripted users and metrics are to serve"
+        )
+    return OWN_GOALS
 
 
 def _fingerprint(recipe: Recipe, source: Path) -> str:
     """What the answers depend on: the answers to something else are not gone on from."""
-    settings = recipe.model_dump(mode="json", include={"seed", "task", "assistant", "user", "reward"})
+    settings = recipe.model_dump(mode="json", include={"seed", "task", "assistant", "user", "judge", "reward"})
     with source.open("rb") as content:
         return fingerprint({**settings, "input": hashlib.file_digest(content, "blake2b").hexdigest()})
 
@@ -96,10 +111,6 @@ def _alone(part: Path, target: Path) -> Generator[BinaryIO]:
         except BlockingIOError as error:
             raise RunError(f"another process is writing {target}: wait until it is done") from error
         yield out
-
-
-async def _next(answers: AsyncIterator[Table]) -> Table | None:
-    return await anext(answers, None)
 
 
 def _lines(source: Path, skip: int = 0) -> Iterator[tuple[int, bytes]]:
@@ -131,19 +142,12 @@ def _write_line(out: BinaryIO, line: bytes, target: Path) -> None:
 
 
 class _Scored:
-    """Answers to lines, several worked on at a time, given in order."""
+    """Answers to lines."""
 
-    def __init__(self, wiring: Wiring, task: Task, seed: int) -> None:
-        self._wiring, self._task, self._seed = wiring, task, seed
-
-    async def all(self, lines: Iterator[tuple[int, bytes]]) -> AsyncIterator[Table]:
-        ahead: deque[asyncio.Task[Table]] = deque()
-        for number, line in lines:
-            ahead.append(asyncio.ensure_future(self.one(number, line)))
-            if len(ahead) >= AHEAD:
-                yield await ahead.popleft()
-        while ahead:
-            yield await ahead.popleft()
+    def __init__(self, wiring: Wiring) -> None:
+        self._wiring, self._seed = wiring, wiring.recipe.seed
+        (self._task,) = wiring.tasks
+        self._known = _Known(self._task)
 
     async def one(self, number: int, line: bytes) -> Table:
         """The answer to one line; what is wrong with it is said in its answer."""
@@ -152,11 +156,13 @@ class _Scored:
             row = _object(line, number)
             _check_row(row, number)
             return await self._score(row, number)
+        except (BudgetSpent, EndpointUnusable):
+            raise
         except DuologueError as error:
             return _answer(row.get("id"), error=str(error))
 
     async def _score(self, row: Table, number: int) -> Table:
-        goal = _goal(row["goal"], number)
+        goal = self._known.completed(_goal(row["goal"], number))
         messages = parse_messages(row["messages"], f"line {number}")
         system = [m.content for m in messages if m.role == "system"]
         if len(system) > 1 or (system and messages[0].role != "system"):
@@ -179,6 +185,21 @@ class _Scored:
         why = "; ".join(sorted(set(found.failures))) if found.value is None else None
         usage = {"prompt": meter.usage.prompt, "completion": meter.usage.completion}
         return _answer(row["id"], found.value, found.stderr, found.counted, dict(found.parts), usage, why)
+
+
+class _Known:
+    """A task's own goals, for lines that name one without its facts."""
+
+    def __init__(self, task: Task) -> None:
+        goals = [goal for split in ("train", "test") for goal in task.goal_maker(split)]
+        self._by_id = {goal.id: goal for goal in goals}
+        self._by_text = {goal.request.text: goal for goal in goals}
+
+    def completed(self, goal: Goal) -> Goal:
+        """The task's goal of that id, or else of that request, where the line gives neither facts nor reference."""
+        if goal.request.facts or goal.reference is not None:
+            return goal
+        return self._by_id.get(goal.id) or self._by_text.get(goal.request.text) or goal
 
 
 def _answer(

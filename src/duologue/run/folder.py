@@ -3,6 +3,7 @@
 runs/NAME/
     recipe.toml       the resolved recipe and the git revisions it was worked on with
     journal.jsonl     every conversation, training step and data set row
+    calls.sqlite      replies of endpoints, and what they cost
     stages/ARM/STAGE/ a stage's settings and checkpoints
     models/ARM/       a trained model, in the ordinary transformers format
     evaluation.json, report.html
@@ -11,8 +12,10 @@ runs/NAME/
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -23,13 +26,14 @@ from typing import Any, cast
 import tomli_w
 
 from duologue.errors import RunError
-from duologue.journal import write_atomically
+from duologue.journal import RunLock, write_atomically
 from duologue.recipe import Recipe, Table
 from duologue.run.weights import weights_digest
 from duologue.seeding import digest
 
 IMMATERIAL = ("save_steps", "micro_groups", "micro_batch", "shared_prompts")
 """Keys of a stage that say how it gets to its result; the result does not depend on them."""
+RECIPE = "recipe.toml"
 REVISION, CONTINUED = "# git revision: ", "# continued at "
 """What the first lines of a run's recipe begin with."""
 
@@ -46,6 +50,11 @@ class RunFolder:
         return self.path / "journal.jsonl"
 
     @property
+    def calls(self) -> Path:
+        """Where calls to endpoints are kept, and what they cost."""
+        return self.path / "calls.sqlite"
+
+    @property
     def evaluation(self) -> Path:
         """The figures' file."""
         return self.path / "evaluation.json"
@@ -57,6 +66,22 @@ class RunFolder:
     def stage(self, arm: str, stage: str) -> Path:
         """Where a stage works."""
         return self.path / "stages" / arm / stage
+
+    @contextmanager
+    def opened(self, recipe: Recipe, *, restart: bool) -> Generator[None]:
+        """The folder, made or gone on in, and locked; one in which no work was begun is taken away again.
+
+        Raises:
+            RunError: as `begin` does; another process works there.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with RunLock(self.path.with_name(f".{self.path.name}.lock"), self.path):
+            try:
+                self.begin(recipe, restart=restart)
+                yield
+            finally:
+                if {path.name for path in self.path.glob("*")} <= {RECIPE}:
+                    shutil.rmtree(self.path, ignore_errors=True)
 
     def begin(self, recipe: Recipe, *, restart: bool) -> None:
         """Make the folder, or go on in it; the recipe is written down.
@@ -75,7 +100,7 @@ class RunFolder:
                 "Give --name NEW for a run beside it, or --restart, which moves the old folder aside"
             )
         self.path.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path / "recipe.toml", _resolved(recipe, self._revisions()))
+        write_atomically(self.path / RECIPE, _resolved(recipe, self._revisions()))
 
     def _move_aside(self) -> None:
         stamp = datetime.fromtimestamp(self.path.stat().st_mtime).strftime("%Y%m%d-%H%M%S")
@@ -88,7 +113,7 @@ class RunFolder:
 
     def _revisions(self) -> list[str]:
         """The lines that say which code worked here: what it was begun with, and what it was continued with."""
-        path, now = self.path / "recipe.toml", _revision()
+        path, now = self.path / RECIPE, _revision()
         found = (
             list(takewhile(lambda line: line.startswith("#"), path.read_text().splitlines())) if path.exists() else []
         )

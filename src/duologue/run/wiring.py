@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from duologue import models
 from duologue.errors import RecipeError, nearest
-from duologue.metrics.base import Counter, Supplies
-from duologue.models.base import ChatModel, count_bytes
+from duologue.metrics.base import Counter, Judge, Supplies
+from duologue.models.base import ChatModel, Sampling, count_bytes
 from duologue.models.scripted import ScriptedModel
-from duologue.recipe import Recipe
+from duologue.recipe import SCRIPTED_USER, Recipe, UserSettings
 from duologue.reward import MultiturnReward, Scorer
+from duologue.run.endpoints import Endpoints
 from duologue.simulation import Assistant
 from duologue.tasks import Task
 
@@ -54,6 +56,14 @@ def quieten_transformers() -> None:
     logging.set_verbosity_error()
 
 
+def from_nothing(recipe: Recipe) -> LocalModel:
+    """The model of a recipe that starts from nothing."""
+    quieten_transformers()
+    from duologue.training.scratch import new_model
+
+    return new_model(recipe.tasks(), recipe.assistant.architecture, seed=recipe.seed)
+
+
 def script(task: Task, source: str) -> ScriptedModel | None:
     """A task's own script, where `source` names one; None where it names a model.
 
@@ -74,9 +84,11 @@ class Wiring:
 
     recipe: Recipe
     tasks: Sequence[Task]
+    """With the users of `[user]`."""
     model: ChatModel | None
     """What replies; None where each task's own script does."""
     counter: Counter
+    endpoints: Endpoints
 
     def assistant(self, task: Task) -> Assistant:
         """The arm's assistant in a task.
@@ -92,10 +104,10 @@ class Wiring:
         assert model is not None, "a recipe whose model is not a script has one loaded"
         return model
 
-    @property
+    @cached_property
     def supplies(self) -> Supplies:
         """What metrics may ask for."""
-        return Supplies(self.counter)
+        return Supplies(self.counter, judge(self.recipe, self.endpoints))
 
     def reward(self, task: Task, assistant: Assistant | None = None) -> MultiturnReward:
         """The multiturn-aware reward in a task."""
@@ -121,16 +133,63 @@ class Wiring:
         return assistant, self.reward(task, assistant)
 
 
-def wire(recipe: Recipe, load: Callable[[str], ChatModel] = load_local, *, counter: Counter | None = None) -> Wiring:
-    """A recipe's objects; loads its model, unless the task's own script replies.
+def judge(recipe: Recipe, endpoints: Endpoints) -> Judge | None:
+    """Who judges, where the recipe names a judge.
+
+    Raises:
+        RecipeError: the environment has no key for its endpoint.
+    """
+    settings = recipe.judge
+    if settings is None:
+        return None
+    sampling = Sampling(settings.temperature, max_tokens=settings.max_tokens)
+    return Judge(endpoints.model(recipe, settings, "judge"), sampling)
+
+
+def with_users(task: Task, recipe: Recipe, settings: UserSettings, endpoints: Endpoints) -> Task:
+    """A task with a kind of users: its own rules', or those that a model plays.
+
+    Raises:
+        RecipeError: no such profiles; or the environment has no key for the users' endpoint.
+    """
+    if settings.model == SCRIPTED_USER:
+        return task.with_profile(settings.profiles)
+    from duologue.users.profiles import PROFILES
+    from duologue.users.prompted import prompted_users
+
+    model = endpoints.model(recipe, settings, "user")
+    sampling = Sampling(settings.temperature, max_tokens=settings.max_tokens)
+    players = {
+        name: prompted_users(model, profiles, sampling=sampling, thinks=settings.thinks)
+        for name, profiles in PROFILES.items()
+    }
+    return replace(task, profiles=players).with_profile(settings.profiles)
+
+
+def wire(
+    recipe: Recipe,
+    load: Callable[[str], ChatModel] = load_local,
+    *,
+    tasks: Sequence[Task] | None = None,
+    counter: Counter | None = None,
+    endpoints: Endpoints | None = None,
+) -> Wiring:
+    """A recipe's objects; loads its model, unless the task's own script or an endpoint replies.
 
     Args:
+        tasks: left out, the recipe's.
         counter: tokens in a text, where another model's is to serve (one for all arms of a comparison).
+        endpoints: where models of endpoints come from; left out, they are opened here and never closed.
 
     Raises:
         RecipeError, ModelError, MissingDependency: what the recipe names cannot be had.
     """
-    source = recipe.assistant.model
-    model = None if is_scripted(source) else load(source)
+    endpoints = endpoints or Endpoints()
+    assistant = recipe.assistant
+    if assistant.endpoint is not None:
+        model = endpoints.model(recipe, assistant, "assistant")
+    else:
+        model = None if is_scripted(assistant.model) else load(assistant.model)
     count = counter or (model.count_tokens if model else count_bytes)
-    return Wiring(recipe, recipe.tasks(), model, count)
+    met = tuple(with_users(t, recipe, recipe.user, endpoints) for t in (recipe.tasks() if tasks is None else tasks))
+    return Wiring(recipe, met, model, count, endpoints)

@@ -31,20 +31,22 @@ PATIENCE = 10
 
 @dataclass(frozen=True)
 class Job:
-    """One arm's training or evaluation."""
+    """One arm's training, or the evaluation of one or several."""
 
     kind: Literal["train", "evaluate"]
-    arm: str
+    arms: tuple[str, ...]
     recipe: Table
     """The whole recipe; the worker takes its arm."""
     folder: str
     needs: str | None = None
     """A job that must be done first."""
+    cached: bool = True
+    """Whether a call to an endpoint that was answered before is answered from what is kept."""
 
     @property
     def name(self) -> str:
         """Like "train trained"."""
-        return f"{self.kind} {self.arm}"
+        return f"{self.kind} {', '.join(self.arms)}"
 
 
 Perform = Callable[[Job, Progress], None]

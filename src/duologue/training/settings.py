@@ -102,7 +102,7 @@ class DpoSettings(ExploreSettings):
 class SftSettings(StageSettings):
     """Supervised training (TRL's SFTTrainer), on the best of candidate replies or on demonstrations."""
 
-    algorithm: Literal["sft"] = "sft"
+    algorithm: Literal["sft"]
     data: Literal["best", "demonstrations"] = "best"
     """"best": the best reply at each state, by MR; "demonstrations": the tasks' scripted conversations."""
     conversations: dict[str, int] = Field(default_factory=dict[str, int])

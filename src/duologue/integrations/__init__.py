@@ -1,0 +1,1 @@
+"""Other systems that Duologue can hand its work to."""

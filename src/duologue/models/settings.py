@@ -1,0 +1,63 @@
+"""The typed settings of endpoints, and of whoever is played by one."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from duologue.settings import Settings
+
+
+def is_address(text: str) -> bool:
+    """Whether it is an address and not a name."""
+    return text.startswith(("http://", "https://"))
+
+
+def _address(url: str) -> str:
+    if not is_address(url):
+        raise ValueError("an address begins with http:// or https://, and mostly ends in /v1")
+    return url
+
+
+class PriceSettings(Settings):
+    """`price = { input = 0.5, output = 1.5 }`: per million tokens, in the currency of `budget`."""
+
+    input: float = Field(default=0.0, ge=0)
+    output: float = Field(default=0.0, ge=0)
+
+
+class EndpointSettings(Settings):
+    """`[endpoints.NAME]`: an OpenAI-compatible address, and how hard it may be driven."""
+
+    url: Annotated[str, AfterValidator(_address)]
+    api_key_env: str | None = None
+    """The environment variable that holds the key."""
+    in_flight: int = Field(default=64, gt=0)
+    """Calls under way at a time, for all work together."""
+    timeout: float = Field(default=60.0, gt=0)
+    """Seconds a call may take."""
+    retries: int = Field(default=8, ge=0)
+    """Times that a call is tried again where that may help."""
+    requests_per_minute: int | None = Field(default=None, gt=0)
+    tokens_per_minute: int | None = Field(default=None, gt=0)
+    price: PriceSettings = PriceSettings()
+
+
+class Served(Settings):
+    """The keys that whoever may be played by an endpoint has in common."""
+
+    endpoint: str | None = None
+    """A name among `[endpoints]`, or an address."""
+    in_flight: int | None = Field(default=None, gt=0)
+    """As an endpoint's, where `endpoint` is an address."""
+    timeout: float | None = Field(default=None, gt=0)
+    api_key_env: str | None = None
+    stop: tuple[str, ...] = ()
+    """Texts at which the server ends a reply."""
+
+    @property
+    def own(self) -> dict[str, int | float | str]:
+        """The keys of an endpoint that stand here."""
+        keys = {"in_flight": self.in_flight, "timeout": self.timeout, "api_key_env": self.api_key_env}
+        return {key: value for key, value in keys.items() if value is not None}

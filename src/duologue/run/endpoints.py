@@ -1,0 +1,114 @@
+"""The endpoints of a run: opened once, on one event loop, and closed with it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from duologue.background import BackgroundLoop
+from duologue.errors import RecipeError
+from duologue.models.settings import EndpointSettings
+from duologue.recipe import AssistantSettings, JudgeSettings, Recipe, UserSettings
+
+if TYPE_CHECKING:
+    from duologue.models.calls import Calls
+    from duologue.models.endpoint import Endpoint, EndpointModel
+
+Role = AssistantSettings | UserSettings | JudgeSettings
+
+
+class Endpoints:
+    """Every endpoint of a recipe by its name or address, all their calls in one ledger."""
+
+    def __init__(self, calls: Calls | None = None) -> None:
+        self._calls = calls
+        self._open: dict[str, Endpoint] = {}
+
+    def model(self, recipe: Recipe, role: Role, name: str) -> EndpointModel:
+        """The model that plays a role: "assistant", "user" or "judge".
+
+        Raises:
+            RecipeError: no such endpoint, or the environment has no key for it.
+        """
+        found = recipe.endpoint(role)
+        if found is None:
+            raise RecipeError(f"{name}: say which endpoint plays {role.model}")
+        place, settings = found
+        if place not in self._open:
+            self._open[place] = self._opened(place, settings)
+        return self._open[place].model(role.model, role=name, stop=role.stop)
+
+    def _opened(self, name: str, settings: EndpointSettings) -> Endpoint:
+        from duologue.models.endpoint import Endpoint, Price
+
+        return Endpoint(
+            settings.url,
+            name=name,
+            key=_key(settings.api_key_env),
+            in_flight=settings.in_flight,
+            timeout=settings.timeout,
+            retries=settings.retries,
+            requests_per_minute=settings.requests_per_minute,
+            tokens_per_minute=settings.tokens_per_minute,
+            price=Price(settings.price.input, settings.price.output),
+            calls=self._calls,
+        )
+
+    async def close(self) -> None:
+        """Close their connections."""
+        for endpoint in self._open.values():
+            await endpoint.close()
+
+
+def _key(variable: str | None) -> str | None:
+    if variable is None:
+        return None
+    if not os.environ.get(variable):
+        raise RecipeError(f"api_key_env: the environment has no {variable}: export {variable}=… first")
+    return os.environ[variable]
+
+
+@contextmanager
+def opened(recipe: Recipe, ledger: Path, *, cached: bool = True) -> Generator[tuple[BackgroundLoop, Endpoints]]:
+    """An event loop with a recipe's endpoints; what their calls gave and cost is kept in the file `ledger`.
+
+    Args:
+        cached: whether a call that was answered before is answered from that file.
+    """
+    with BackgroundLoop() as loop, _calls(recipe, ledger, cached) as calls:
+        endpoints = Endpoints(calls)
+        try:
+            yield loop, endpoints
+        finally:
+            loop.run(endpoints.close())
+
+
+@contextmanager
+def _calls(recipe: Recipe, ledger: Path, cached: bool) -> Generator[Calls | None]:
+    if not recipe.uses_endpoints:
+        yield None
+        return
+    from duologue.models.calls import Calls
+
+    calls = Calls(ledger, budget=recipe.budget, cached=cached)
+    try:
+        yield calls
+    finally:
+        calls.close()
+
+
+def calls_made(ledger: Path) -> list[dict[str, Any]]:
+    """What the calls to endpoints amount to, by role and model; nothing where none were made."""
+    if not ledger.exists():
+        return []
+    from duologue.models.calls import Calls
+
+    calls = Calls(ledger)
+    try:
+        return [asdict(total) for total in calls.totals()]
+    finally:
+        calls.close()

@@ -1,0 +1,138 @@
+"""Playing the arms of a recipe: what they are after their training, whom they meet, where it is recorded."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from functools import lru_cache
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+from duologue.background import together
+from duologue.errors import RunError
+from duologue.evaluation import Arm, evaluate
+from duologue.journal import Journal
+from duologue.metrics.base import Counter, Supplies
+from duologue.models.base import count_bytes
+from duologue.models.settings import Served
+from duologue.recipe import AssistantSettings, Recipe
+from duologue.reward import Scorer
+from duologue.run.endpoints import Endpoints, opened
+from duologue.run.folder import RunFolder, fingerprint, stage_settings
+from duologue.run.weights import weights_digest
+from duologue.run.wiring import NEW, Wiring, from_nothing, is_scripted, judge, load_local, wire, with_users
+from duologue.run.workers import Progress
+
+if TYPE_CHECKING:
+    from duologue.models.local import LocalModel
+
+DRIVEN = {"in_flight", "timeout", "api_key_env"}
+"""Keys that say how hard an endpoint is driven: no reply depends on them."""
+
+
+@lru_cache(maxsize=2)
+def _cached(source: str) -> LocalModel:
+    return load_local(source)
+
+
+def arm_wiring(recipe: Recipe, name: str, folder: RunFolder, endpoints: Endpoints) -> Wiring:
+    """An arm as it is after its training; tokens are counted alike in all arms.
+
+    Raises:
+        RunError: it was not trained yet.
+    """
+    arm = recipe.arm(name)
+    if arm.stages and not folder.model(name).exists():
+        raise RunError(f'arm "{name}" is not trained yet in {folder.path}: train first, with `duologue train`')
+    trained = str(folder.model(name)) if arm.stages else None
+    return wire(arm, lambda own: _cached(trained or own), counter=_counter(recipe), endpoints=endpoints)
+
+
+def _counter(recipe: Recipe) -> Counter:
+    """How the recipe's own assistant counts tokens. One from nothing has its tokenizer before any training."""
+    assistant = recipe.assistant
+    if assistant.endpoint is not None or is_scripted(assistant.model):
+        return count_bytes
+    return (from_nothing(recipe) if assistant.model == NEW else _cached(assistant.model)).count_tokens
+
+
+def evaluation_prefix(recipe: Recipe, name: str, task: str, users: str) -> str:
+    """What the journal keys of one arm, task and kind of users begin with: it stands for all they depend on."""
+    arm, own = recipe.arm(name), recipe.assistant
+    depends: dict[str, Any] = {
+        "stages": stage_settings(arm),
+        "seed": arm.seed,
+        "assistant": _plain(arm.assistant),
+        "start": _start(arm.assistant),
+        "counter": [_start(own), *(task.name for task in recipe.task if own.model == NEW)],
+        "users": _plain(recipe.kinds_of_users[users]),
+        "judge": _plain(recipe.judge) if recipe.judge else None,
+        "reward": recipe.reward.model_dump(mode="json", include={"metrics"}),
+    }
+    return f"evaluate/{fingerprint(depends)}/{name}/{task}/{users}/"
+
+
+def _plain(role: Served) -> dict[str, Any]:
+    return role.model_dump(mode="json", exclude=DRIVEN)
+
+
+def _start(assistant: AssistantSettings) -> str:
+    """What stands for an assistant's model as it was before any training."""
+    return assistant.model if assistant.endpoint is not None else weights_digest(assistant.model)
+
+
+def evaluate_arms(recipe: Recipe, names: Sequence[str], folder: RunFolder, progress: Progress, *, cached: bool) -> None:
+    """Play the conversations of some arms that the journal lacks, all side by side.
+
+    Args:
+        cached: whether a call that was answered before is answered from what is kept.
+    """
+    total = len(names) * len(recipe.task) * len(recipe.kinds_of_users) * len(recipe.evaluate.decoding)
+    total *= recipe.evaluate.conversations
+    done = 0
+
+    def count() -> None:
+        nonlocal done
+        done += 1
+        if done % 20 == 0 or done == total:
+            progress(done, total, "conversations")
+
+    with opened(recipe, folder.calls, cached=cached) as (loop, endpoints):
+        journal, places = Journal(folder.journal), asyncio.Semaphore(recipe.evaluate.concurrency)
+        work = [each for name in names for each in _work(recipe, name, folder, endpoints, journal, places, count)]
+        loop.run(together(work))
+
+
+def _work(
+    recipe: Recipe,
+    name: str,
+    folder: RunFolder,
+    endpoints: Endpoints,
+    journal: Journal,
+    places: asyncio.Semaphore,
+    count: Callable[[], None],
+) -> Iterator[Coroutine[Any, Any, None]]:
+    """An arm's evaluations: every task, kind of users and decoding."""
+    wiring = arm_wiring(recipe, name, folder, endpoints)
+    arm = Arm(name, {task.name: wiring.assistant(task) for task in wiring.tasks})
+    supplies = Supplies(wiring.counter, judge(recipe, endpoints))
+    for task, (users, settings) in product(recipe.tasks(), recipe.kinds_of_users.items()):
+        met = with_users(task, recipe, settings, endpoints)
+        for decoding in recipe.evaluate.decoding:
+            yield evaluate(
+                arm,
+                met,
+                users,
+                settings.profiles,
+                task.goals("test"),
+                seed=recipe.seed,
+                decoding=decoding,
+                scorer=Scorer(recipe.reward.of(task), supplies),
+                journal=journal,
+                counter=wiring.counter,
+                on_done=count,
+                conversations=recipe.evaluate.conversations,
+                concurrency=recipe.evaluate.concurrency,
+                places=places,
+                prefix=evaluation_prefix(recipe, name, task.name, users),
+            )
