@@ -162,6 +162,17 @@ async def hang() -> Answer:
     raise AssertionError("nobody sets it")
 
 
+def in_turn(*answers: Answer | Script, then: Answer | Script = "fine") -> Script:
+    """A script that gives these answers (or plays these scripts) one after the other, then the last for ever."""
+    left = iter(answers)
+
+    def script(asked: Asked) -> Answer | Awaitable[Answer]:
+        answer = next(left, then)
+        return answer(asked) if callable(answer) else answer
+
+    return script
+
+
 async def _begun(asked: Asked, length: int) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": "application/json"})
     response.content_length = length
@@ -193,6 +204,8 @@ def _lister(models: tuple[str, ...]) -> Callable[[web.Request], Awaitable[web.St
 
 
 def _response(answer: Answer) -> web.StreamResponse:
+    if isinstance(answer, web.Response):
+        return web.Response(body=answer.body, status=answer.status, headers=answer.headers)  # scripts may repeat one
     if isinstance(answer, web.StreamResponse):
         return answer
     return _json(completion(answer) if isinstance(answer, str) else answer)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from benchmark_script import benchmark
 from duologue.conversation import Conversation, Ending, Message
 from duologue.errors import ContextOverflow, ModelError
 from duologue.models.base import Reply, Sampling, count_bytes
@@ -22,18 +20,6 @@ from duologue.seeding import generator
 from duologue.simulation import Assistant, Window, look_ahead, reach
 from duologue.tasks import Task, load_task
 from scripted_world import OPENING, Babbler, Chatterer, Grumbler, babbling, prefix
-
-
-def benchmark(name: str) -> ModuleType:
-    """A script of `benchmarks/` as a module."""
-    path = Path(__file__).parents[1] / "benchmarks" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
 
 pytest.importorskip("torch")
 noise = benchmark("reward_noise")

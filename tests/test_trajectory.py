@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -16,6 +13,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 
+from benchmark_script import benchmark  # noqa: E402
 from duologue.background import BackgroundLoop  # noqa: E402
 from duologue.conversation import Conversation, Ending, Message  # noqa: E402
 from duologue.dataset import Visit, visits  # noqa: E402
@@ -30,18 +28,6 @@ from duologue.tasks import load_task  # noqa: E402
 from duologue.training.grpo import grpo_trainer  # noqa: E402
 from duologue.training.settings import GrpoSettings  # noqa: E402
 from duologue.training.stage import train_to  # noqa: E402
-
-
-def benchmark(name: str) -> ModuleType:
-    """A script of `benchmarks/` as a module."""
-    path = Path(__file__).parents[1] / "benchmarks" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
 
 control = benchmark("trajectory")
 TASK = load_task("groceries")

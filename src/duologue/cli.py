@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from duologue.metrics import MetricFactory
     from duologue.recipe import Recipe
     from duologue.run.commands import Watch
+    from duologue.run.doctor import Finding
     from duologue.tasks import Task
 
 app = typer.Typer(
@@ -43,6 +44,8 @@ Restart = Annotated[bool, typer.Option("--restart", help="Move an earlier run of
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no tables.")]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Ask endpoints anew, also what they answered before.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+ESSENTIAL = ("answers", "fills in forms")
+"""Findings of `doctor` without which nothing will work."""
 RUNS = Path("runs")
 GO_ON = ("train", "evaluate", "reward")
 """Commands that go on from what an interrupted one did."""
@@ -209,6 +212,37 @@ def chat(
     from duologue.run.chat import converse_with_person
 
     converse_with_person(source, task, arm, seed)
+
+
+@app.command()
+def doctor(recipe: RecipeFile, set_: Overrides = None, as_json: Json = False) -> None:
+    """Ask every endpoint of a recipe a few small things: what works, what does not, what to change.
+
+    Example: duologue doctor my_recipe.toml
+    """
+    from dataclasses import asdict
+
+    from duologue.run.doctor import examine
+
+    findings, asked = [], None
+    for finding in examine(_recipe(recipe, set_, None)):
+        findings.append(finding)
+        if not as_json and (finding.endpoint, finding.model) != asked:
+            asked = (finding.endpoint, finding.model)
+            sys.stdout.write(f"{finding.endpoint} · {finding.model} ({', '.join(finding.roles)})\n")
+        if not as_json:
+            sys.stdout.write(_diagnosis(finding))
+            sys.stdout.flush()
+    if as_json:
+        sys.stdout.write(json.dumps([asdict(finding) for finding in findings], indent=1) + "\n")
+    if any(finding.works is False and finding.question in ESSENTIAL for finding in findings):
+        raise typer.Exit(1)
+
+
+def _diagnosis(finding: Finding) -> str:
+    mark = {True: "works", False: "FAILS", None: "–"}[finding.works]
+    advice = f"\n{'':24}→ {finding.advice}" if finding.advice else ""
+    return f"  {finding.question:<14}  {mark:<5}  {finding.said}{advice}\n"
 
 
 @app.command()

@@ -43,7 +43,7 @@ ARMS: dict[str, Table] = {
     "ask-missing": {"train": [], "assistant": {"prompt": "ask-missing"}},
     "single-turn": {"reward": {"window": 0}},
     "single-turn-blind": {"reward": {"window": 0, "reacts": False}},
-    "oracle": {"train": [], "assistant": {"model": "scripted:oracle"}},
+    "oracle": {"train": [], "assistant": {"model": "scripted:oracle", "endpoint": ""}},
     "trained": {},
 }
 """The arms known by name, as the changes that make them."""

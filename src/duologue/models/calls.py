@@ -15,24 +15,20 @@ own. A process killed at any moment leaves the last transaction that was finishe
 
 from __future__ import annotations
 
-import asyncio
 import threading
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from duologue.errors import BudgetSpent, RunError
 from duologue.models.base import Reply
+from duologue.models.budget import BILLION, Budget, billionths
 
 if TYPE_CHECKING:
     from duologue.models.callfile import CallFile, Row
 
 DELAY = 0.1
 """Seconds that a recorded call waits for others to be written with, at most."""
-
-BILLION = 1_000_000_000
-"""Costs are added up in whole billionths, so that sums are exact, in any order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +76,10 @@ class Calls:
         if self._file is not None:
             self._accounts |= {row[:2]: _Account(*row[2:]) for row in self._file.ledger()}
         spent = sum(account.billionths for account in self._accounts.values())
-        self._budget = None if budget is None else _Budget(_billionths(budget), spent)
+        self._budget = None if budget is None else Budget(billionths(budget), spent)
         self._unwritten: dict[bytes, Reply] = {}
         self._changed = False
-        self._failure: RunError | None = None
+        self._failure: Exception | None = None
         self._timer: threading.Timer | None = None
         self._lock = threading.Lock()
         self._flushing = threading.Lock()
@@ -114,7 +110,7 @@ class Calls:
             BudgetSpent: it would not fit if the calls in flight cost nothing. Whoever waits gets it, too.
         """
         if self._budget is not None:
-            await self._budget.reserve(_billionths(worst))
+            await self._budget.reserve(billionths(worst))
 
     def record(
         self, key: bytes, reply: Reply, *, role: str, model: str, seconds: float, cost: float, reserved: float
@@ -126,19 +122,19 @@ class Calls:
             cost: of the call, in the currency of the price.
             reserved: what was reserved for it, now given back.
         """
-        billionths = _billionths(cost)
+        billed = billionths(cost)
         with self._lock:
             account = self._accounts[role, model]
             account.calls += 1
             account.prompt += reply.usage.prompt
             account.completion += reply.usage.completion
             account.seconds += seconds
-            account.billionths += billionths
+            account.billionths += billed
             if self._keeps:
                 self._unwritten.setdefault(key, reply)
             self._write_soon()
         if self._budget is not None:
-            self._budget.settle(_billionths(reserved), billionths)
+            self._budget.settle(billionths(reserved), billed)
 
     def release(self, reserved: float, *, role: str, model: str, cost: float = 0.0) -> None:
         """Give back what was reserved for a call that brought no reply, and count it as unanswered.
@@ -146,14 +142,14 @@ class Calls:
         Args:
             cost: what the server may have billed for it all the same.
         """
-        billionths = _billionths(cost)
+        billed = billionths(cost)
         with self._lock:
             account = self._accounts[role, model]
             account.unanswered += 1
-            account.billionths += billionths
+            account.billionths += billed
             self._write_soon()
         if self._budget is not None:
-            self._budget.settle(_billionths(reserved), billionths)
+            self._budget.settle(billionths(reserved), billed)
 
     def totals(self) -> list[Total]:
         """The calls so far, those of earlier processes included, in the order of role and model."""
@@ -177,7 +173,7 @@ class Calls:
                 self._changed = False
             try:
                 self._file.write(replies, ledger)
-            except RunError as error:
+            except Exception as error:
                 self._changed, self._failure = True, error
                 raise
             self._failure = None
@@ -210,7 +206,7 @@ class Calls:
     def _write_behind(self) -> None:
         try:
             self.flush()
-        except RunError:  # raised by the next `find`, before more is paid for
+        except Exception:  # kept as `_failure`: the next `find` raises it, before more is paid for
             self._timer = None
             return
         with self._lock:
@@ -236,73 +232,10 @@ class _Account:
         return role, model, *counted, self.seconds, self.billionths
 
     def total(self, role: str, model: str) -> Total:
-        row = self.row(role, model)
-        return Total(*row[:-1], cost=self.billionths / BILLION)
-
-
-class _Budget:
-    """What may be spent, what is, and what is set aside for calls in flight, in billionths."""
-
-    def __init__(self, most: int, spent: int) -> None:
-        self._most = most
-        self._spent = spent
-        self._reserved = 0
-        self._waiting = OrderedDict[asyncio.Future[bool], int]()
-
-    async def reserve(self, worst: int) -> None:
-        if not self._waiting and self._spent + self._reserved + worst <= self._most:
-            self._reserved += worst
-        elif not await self._granted(worst):
-            raise BudgetSpent(
-                f"the budget is spent: {self._spent / BILLION:.6g} of {self._most / BILLION:.6g}, and the next call "
-                f"may cost {worst / BILLION:.6g}; raise `budget` and give the same command again, it goes on from here"
-            )
-
-    def settle(self, reserved: int, cost: int) -> None:
-        self._reserved -= reserved
-        self._spent += cost
-        self._serve()
-
-    async def _granted(self, worst: int) -> bool:
-        granted = asyncio.get_running_loop().create_future()
-        self._waiting[granted] = worst
-        self._serve()
-        try:
-            return await granted
-        except BaseException:
-            self._waiting.pop(granted, None)
-            if granted.done() and not granted.cancelled() and granted.result():  # it came in the same moment
-                self._reserved -= worst
-            self._serve()
-            raise
-
-    def _serve(self) -> None:
-        """Grant in the order of asking, as far as it reaches; where the first can never be granted, refuse all."""
-        while self._waiting:
-            granted, worst = next(iter(self._waiting.items()))
-            if granted.done():
-                del self._waiting[granted]
-            elif self._spent + worst > self._most:
-                self._refuse()
-            elif self._spent + self._reserved + worst > self._most:
-                return
-            else:
-                del self._waiting[granted]
-                self._reserved += worst
-                granted.set_result(True)
-
-    def _refuse(self) -> None:
-        while self._waiting:
-            refused, _ = self._waiting.popitem()
-            if not refused.done():
-                refused.set_result(False)
+        return Total(*self.row(role, model)[:-1], cost=self.billionths / BILLION)
 
 
 def _opened(path: Path) -> CallFile:
     from duologue.models.callfile import CallFile  # here: it brings SQLite
 
     return CallFile(path)
-
-
-def _billionths(amount: float) -> int:
-    return round(amount * BILLION)

@@ -61,7 +61,7 @@ class InFlight:
             self._answers = self._refusals = 0
 
     def pause(self, seconds: float) -> None:
-        """Where one call at a time is one too many, it is the rate that the server refuses: nothing goes for a while."""
+        """Send nothing for a while, where one call at a time is one too many: then it is the rate that is refused."""
         if self.limit == 1:
             self._closed_until = asyncio.get_running_loop().time() + seconds
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, field_validator
 
 from duologue.settings import Settings
 
@@ -48,13 +48,18 @@ class Served(Settings):
     """The keys that whoever may be played by an endpoint has in common."""
 
     endpoint: str | None = None
-    """A name among `[endpoints]`, or an address."""
+    """A name among `[endpoints]`, or an address; "" takes away what the recipe says, for one of its arms."""
     in_flight: int | None = Field(default=None, gt=0)
     """As an endpoint's, where `endpoint` is an address."""
     timeout: float | None = Field(default=None, gt=0)
     api_key_env: str | None = None
     stop: tuple[str, ...] = ()
     """Texts at which the server ends a reply."""
+
+    @field_validator("endpoint")
+    @classmethod
+    def _none_is_none(cls, endpoint: str | None) -> str | None:
+        return endpoint or None
 
     @property
     def own(self) -> dict[str, int | float | str]:

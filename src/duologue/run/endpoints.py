@@ -39,29 +39,35 @@ class Endpoints:
             raise RecipeError(f"{name}: say which endpoint plays {role.model}")
         place, settings = found
         if place not in self._open:
-            self._open[place] = self._opened(place, settings)
+            self._open[place] = open_endpoint(place, settings, self._calls)
         return self._open[place].model(role.model, role=name, stop=role.stop)
-
-    def _opened(self, name: str, settings: EndpointSettings) -> Endpoint:
-        from duologue.models.endpoint import Endpoint, Price
-
-        return Endpoint(
-            settings.url,
-            name=name,
-            key=_key(settings.api_key_env),
-            in_flight=settings.in_flight,
-            timeout=settings.timeout,
-            retries=settings.retries,
-            requests_per_minute=settings.requests_per_minute,
-            tokens_per_minute=settings.tokens_per_minute,
-            price=Price(settings.price.input, settings.price.output),
-            calls=self._calls,
-        )
 
     async def close(self) -> None:
         """Close their connections."""
         for endpoint in self._open.values():
             await endpoint.close()
+
+
+def open_endpoint(name: str, settings: EndpointSettings, calls: Calls | None = None) -> Endpoint:
+    """The endpoint that settings describe; its calls are remembered and paid for in `calls`.
+
+    Raises:
+        RecipeError: the environment has no key for it.
+    """
+    from duologue.models.endpoint import Endpoint, Price
+
+    return Endpoint(
+        settings.url,
+        name=name,
+        key=_key(settings.api_key_env),
+        in_flight=settings.in_flight,
+        timeout=settings.timeout,
+        retries=settings.retries,
+        requests_per_minute=settings.requests_per_minute,
+        tokens_per_minute=settings.tokens_per_minute,
+        price=Price(settings.price.input, settings.price.output),
+        calls=calls,
+    )
 
 
 def _key(variable: str | None) -> str | None:

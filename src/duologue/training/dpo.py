@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from threading import RLock
 from typing import Any
 
 from datasets import Dataset
+from tqdm import tqdm
 from trl import DPOConfig, DPOTrainer
 
 from duologue.conversation import Message, message_rows
@@ -33,6 +35,7 @@ def train_dpo(settings: DpoSettings, stage: Stage) -> None:
         DataError: no pair's gap exceeds the noise, or none tokenises back.
     """
     found = build_pairs(settings, stage)
+    tqdm.set_lock(RLock())  # `datasets` would make one between processes, which is left over where this one is killed
     trainer = dpo_trainer(settings, stage, found)
     train_to(trainer.args.max_steps, trainer, stage)
 

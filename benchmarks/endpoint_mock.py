@@ -1,6 +1,6 @@
 """A mock of an OpenAI-compatible server for `benchmarks/endpoint.py`: its own process, and never the limit.
 
-    python benchmarks/endpoint_server.py        prints its port, and ends when its standard input does
+    python benchmarks/endpoint_mock.py        prints its port, and ends when its standard input does
 
 The first part of the path says how it behaves: POST /MODE/v1/chat/completions. MODE is "none" (answers at
 once), "fixed" (200 ms), "lognormal" (median 200 ms, σ 0.6), "faults" (fixed, and of all attempts 5 % fail in
@@ -43,7 +43,7 @@ DRIP = 0.1
 FAULTS = ("500", "429", "429-retry-after", "malformed", "keys", "null", "reset", "drip", "hang")
 
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
-WORDS = "the a one and of to in it is that we you can would shall report section table first last week city".split()
+WORDS = ("the", "a", "one", "and", "of", "to", "in", "it", "is", "that", "we", "you", "can", "would", "shall", "table")
 NORMAL = NormalDist()
 Form = Callable[[int], Any]
 """64 bits → a value that fits a schema."""
@@ -92,7 +92,7 @@ class Server:
     """What all connections share."""
 
     def __init__(self) -> None:
-        self.requests = self.at_once = self.most = 0
+        self.requests = self.at_once = self.most = self.fingerprint = 0
         self.forms: dict[str, Form] = {}
         self.bodies: dict[int, bytes] = {}
         self.attempts: Counter[bytes] = Counter()
@@ -100,12 +100,19 @@ class Server:
         """How many attempts met which fault, "none" among them."""
 
     def told(self, path: str) -> bytes:
-        """The answer to a GET: /stats, /bodies; /forget starts both anew."""
+        """The answer to a GET: /stats; /bodies by their numbers; /forget tells the stats and starts anew."""
         if path == "/bodies":
             return orjson.dumps({str(number): orjson.Fragment(body) for number, body in self.bodies.items()})
-        stats = {"requests": self.requests, "most": self.most, "cpu": time.process_time(), "met": dict(self.met)}
+        stats = {
+            "requests": self.requests,
+            "most": self.most,
+            "cpu": time.process_time(),
+            "met": dict(self.met),
+            "fingerprint": f"{self.fingerprint % 2**128:x}",
+        }
         if path == "/forget":
-            self.bodies, self.attempts, self.met, self.most = {}, Counter(), Counter(), 0
+            self.bodies, self.attempts, self.met = {}, Counter(), Counter()
+            self.requests = self.most = self.fingerprint = 0
         return orjson.dumps(stats)
 
     def fault(self, mode: str, digest: bytes) -> str | None:
@@ -177,16 +184,17 @@ class Connection(asyncio.Protocol):
         else:
             self.asked(path.split("/")[1], body)
 
-    def asked(self, mode: str, body: bytes) -> None:
-        server = self.server
+    def asked(self, mode: str, sent: bytes) -> None:
+        server, body = self.server, orjson.loads(sent)
         server.requests += 1
         server.at_once += 1
         server.most = max(server.most, server.at_once)
         self.open = True
-        mode, _, recorded = mode.partition("-recorded") if mode.endswith("-recorded") else (mode, "", "")
-        if _:
-            server.bodies[server.requests] = body
-        digest = blake2b(body, digest_size=16).digest()
+        if mode.endswith("-recorded"):
+            mode = mode.removesuffix("-recorded")
+            server.bodies[server.requests] = sent
+        digest = blake2b(orjson.dumps(body), digest_size=16).digest()  # whatever the white space
+        server.fingerprint += int.from_bytes(digest, "big")
         seconds = latency(mode, digest)
         fault = server.fault(mode, digest)
         usage = {"prompt_tokens": server.requests, "completion_tokens": round(seconds * 1e6)}
@@ -194,7 +202,7 @@ class Connection(asyncio.Protocol):
         if fault:
             self.fail(fault, seconds)
             return
-        message = {"role": "assistant", "content": server.text(orjson.loads(body), bits)}
+        message = {"role": "assistant", "content": server.text(body, bits)}
         reply = orjson.dumps(
             {
                 "id": f"chatcmpl-{bits:x}",
@@ -224,7 +232,9 @@ class Connection(asyncio.Protocol):
     def fail(self, fault: str, seconds: float) -> None:
         """A 429 comes at once, a hang never, a drip begins at once, the rest after the latency."""
         empty = b'{"error": {"message": "the mock was told to fail", "type": "mock"}}'
-        null = b'{"choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": null}}]}'
+        null = (
+            b'{"choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": null}}]}'
+        )
         match fault:
             case "429":
                 self.send(empty, b"429 Too Many Requests")

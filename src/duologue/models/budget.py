@@ -1,0 +1,88 @@
+"""What may be spent: a call's worst case is set aside before it is sent, and settled after.
+
+Amounts are whole billionths of the price's currency, so that sums are exact, in any order: what is spent and
+what is set aside never exceed the budget, and where nothing is set aside, what does not fit never will.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+
+from duologue.errors import BudgetSpent
+
+BILLION = 1_000_000_000
+
+
+def billionths(amount: float) -> int:
+    """An amount of money, rounded to whole billionths."""
+    return round(amount * BILLION)
+
+
+class Budget:
+    """One budget of many calls, for one event loop at a time.
+
+    Args:
+        most: that may be spent.
+        spent: that was, before.
+    """
+
+    def __init__(self, most: int, spent: int) -> None:
+        self._most = most
+        self._spent = spent
+        self._reserved = 0
+        self._waiting = OrderedDict[asyncio.Future[bool], int]()
+
+    async def reserve(self, worst: int) -> None:
+        """Set an amount aside; waits, first come first served, for what others set aside and may not need.
+
+        Raises:
+            BudgetSpent: it would not fit if those others cost nothing. All who wait get it, too.
+        """
+        if not self._waiting and self._spent + self._reserved + worst <= self._most:
+            self._reserved += worst
+        elif not await self._granted(worst):
+            raise BudgetSpent(
+                f"the budget is spent: {self._spent / BILLION:.6g} of {self._most / BILLION:.6g}, and the next call "
+                f"may cost {worst / BILLION:.6g}; raise `budget` and give the same command again, it goes on from here"
+            )
+
+    def settle(self, reserved: int, cost: int) -> None:
+        """Spend `cost` of what was set aside, and give the rest back."""
+        self._reserved -= reserved
+        self._spent += cost
+        self._serve()
+
+    async def _granted(self, worst: int) -> bool:
+        granted = asyncio.get_running_loop().create_future()
+        self._waiting[granted] = worst
+        self._serve()
+        try:
+            return await granted
+        except BaseException:
+            self._waiting.pop(granted, None)
+            if granted.done() and not granted.cancelled() and granted.result():  # it came in the same moment
+                self._reserved -= worst
+            self._serve()
+            raise
+
+    def _serve(self) -> None:
+        """Grant in the order of asking, as far as it reaches; where the first can never be granted, refuse all."""
+        while self._waiting:
+            granted, worst = next(iter(self._waiting.items()))
+            if granted.done():
+                del self._waiting[granted]
+            elif self._spent + worst > self._most:
+                self._refuse()
+            elif self._spent + self._reserved + worst > self._most:
+                return
+            else:
+                del self._waiting[granted]
+                self._reserved += worst
+                granted.set_result(True)
+
+    def _refuse(self) -> None:
+        while self._waiting:
+            refused, _ = self._waiting.popitem()
+            if not refused.done():
+                refused.set_result(False)

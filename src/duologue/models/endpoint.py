@@ -1,0 +1,345 @@
+"""Models behind an OpenAI-compatible address.
+
+    async with Endpoint("http://127.0.0.1:8000/v1", in_flight=256) as endpoint:
+        judge = endpoint.model("Qwen2.5-14B-Instruct", role="judge")
+        await judge.reply(messages, seed=0, sampling=Sampling())
+
+An `Endpoint` is one address and key. It owns the connections, the limits that all its models share, the
+deadline, and the retries. Survived: refusals for being too many, errors of the server, answers that hold no
+reply, lost connections, a server that is away for a while, attempts that never end. Not retried: what would
+be refused again. Parameters that a server does not know are left out, and listed in `unsupported`.
+
+A server that only ever fails ends the run (`EndpointUnusable`), a single call that fails does not
+(`ModelError`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
+
+from duologue.conversation import Message
+from duologue.errors import EndpointUnusable, ModelError, RequestRefused
+from duologue.models.base import Reply, Sampling, Usage, count_bytes
+from duologue.models.limits import InFlight, PerMinute
+from duologue.models.refusals import Place, Trouble, Unsupported, lost, refusal
+from duologue.models.standing import Standing
+from duologue.models.wire import NOTHING, Query, Unreadable, cut_at, read_complaint, read_models, read_reply
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from aiohttp import ClientSession
+
+    from duologue.models.calls import Calls
+
+Counter = Callable[[str], int]
+
+LONGEST_WAIT = 20.0
+"""Seconds between two attempts at most, unless the server names more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """Per million tokens."""
+
+    input: float = 0.0
+    output: float = 0.0
+
+    def of(self, usage: Usage) -> float:
+        """The price of a call.
+
+        >>> Price(input=0.5, output=1.5).of(Usage(prompt=2_000_000, completion=1_000_000))
+        2.5
+        """
+        return (self.input * usage.prompt + self.output * usage.completion) / 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A query, its bytes as they are meant, and what it is booked under."""
+
+    query: Query
+    body: bytes
+    role: str
+    counter: Counter
+    key: bytes = b""
+
+
+class Endpoint:
+    """One address and key: connections, limits, deadline and retries, shared by all its models.
+
+    Belongs to the event loop it is first used in; `close` leaves no task, socket or thread.
+
+    Args:
+        url: where `/chat/completions` is found; its query is kept.
+        name: what errors call it, and what its replies are remembered under, so that it may move to another
+            address; left out, the address.
+        key: sent as `Authorization: Bearer`; repeated in no error.
+        in_flight: calls under way at a time; fewer where the server answers 429.
+        timeout: seconds an attempt may take, from the connection to the last byte.
+        retries: attempts after the first, for what may pass.
+        requests_per_minute: what the provider allows; None: not counted.
+        tokens_per_minute: likewise; prompts are estimated at 4 bytes a token until the server has counted.
+        price: what the calls cost.
+        calls: the replies known already, the ledger and the budget.
+        backoff: seconds to wait before the first retry; each further wait is twice as long, up to 20, and a
+            random share of up to half of it is left off.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        name: str | None = None,
+        key: str | None = None,
+        in_flight: int = 64,
+        timeout: float = 60.0,
+        retries: int = 8,
+        requests_per_minute: int | None = None,
+        tokens_per_minute: int | None = None,
+        price: Price = Price(),
+        calls: Calls | None = None,
+        backoff: float = 0.5,
+    ) -> None:
+        parts = urlsplit(url)
+        self._url, self._list = (
+            urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{name}", fragment=""))
+            for name in ("chat/completions", "models")
+        )
+        address = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+        self._place = Place(address if name in (None, url) else f'endpoint "{name}" ({address})', key)
+        self._known_as = (name or self._url).encode()
+        self.unsupported: dict[str, set[str]] = {}
+        """What a model's server was found not to take, by the model's name; the words are those of `Query.body`."""
+        self._timeout, self._retries, self._backoff = timeout, retries, backoff
+        self._price, self._calls = price, calls
+        self._slots = InFlight(in_flight)
+        self._requests = None if requests_per_minute is None else PerMinute(requests_per_minute)
+        self._tokens = None if tokens_per_minute is None else PerMinute(tokens_per_minute)
+        self._standing = Standing(self._place)
+        self._session: ClientSession | None = None
+        self._proxy: str | None = None
+        self._closed = False
+
+    def model(
+        self,
+        name: str,
+        *,
+        role: str = "assistant",
+        stop: Sequence[str] = (),
+        counter: Counter = count_bytes,
+    ) -> EndpointModel:
+        """A model of this endpoint.
+
+        Args:
+            role: what its calls are booked under.
+            stop: texts at which the server ends a reply.
+            counter: tokens of a text, where the server does not count.
+        """
+        return EndpointModel(self, name, role, tuple(stop), counter)
+
+    async def answer(self, query: Query, role: str, counter: Counter) -> Reply:
+        """The reply to a query, from the record where it is known.
+
+        Raises:
+            ContextOverflow: it does not fit into the model's context.
+            RequestRefused: the server will not take it.
+            ModelError: no reply, after all retries.
+            EndpointUnusable: no call can succeed.
+            BudgetSpent: it might cost more than is left.
+        """
+        body = query.body()
+        if self._calls is None:
+            return await self._insist(_Call(query, body, role, counter))
+        key = blake2b(b"%b\0%b" % (self._known_as, body), digest_size=16).digest()
+        known = self._calls.find(key, role=role, model=query.model)
+        return known if known is not None else await self._insist(_Call(query, body, role, counter, key))
+
+    async def listed(self) -> dict[str, dict[str, Any]]:
+        """What the server says of its models, by name; nothing where it cannot be had: not every one lists them."""
+        from aiohttp import ClientError
+
+        try:
+            async with self._open().get(self._list, proxy=self._proxy, allow_redirects=False) as response:
+                return read_models(await response.read()) if response.status == 200 else {}
+        except (ClientError, OSError):
+            return {}
+
+    async def close(self) -> None:
+        """Close the connections for good; calls under way fail."""
+        self._closed = True
+        if self._session is not None:
+            await self._session.close()
+            await asyncio.sleep(0)  # sockets close in the loop's next round
+
+    async def __aenter__(self) -> Endpoint:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _insist(self, call: _Call) -> Reply:
+        """The reply of the first attempt that brings one."""
+        model, tries = call.query.model, 0
+        while True:
+            answered, without = self._standing.answered, frozenset(self.unsupported.get(model, NOTHING))
+            try:
+                reply = await self._attempt(call, without)
+            except Unsupported as refused:
+                self.unsupported.setdefault(model, set()).add(refused.word)
+            except RequestRefused as error:
+                raise self._standing.failed(error) from None
+            except Trouble as trouble:
+                # One call too many, while others get their replies, waits for its turn: nothing has failed.
+                tries += not (trouble.limited and self._standing.answered > answered)
+                await asyncio.sleep(self._wait(trouble, tries, model))
+            else:
+                self._standing.succeeded()
+                return reply
+
+    def _wait(self, trouble: Trouble, tries: int, model: str) -> float:
+        """Seconds before the next attempt.
+
+        Raises:
+            ModelError: there is none.
+            EndpointUnusable: nor will there be for others.
+        """
+        self._standing.troubled(trouble)
+        if trouble.wait > self._timeout:
+            what = f"{trouble.reason}, and is to be left alone for {trouble.wait:.0f} s, which is over `timeout`"
+            raise self._standing.failed(ModelError(f"{self._place}, model {model}: {what}; {trouble.advice}"))
+        if tries > self._retries:
+            what = f"no reply after {tries} attempts, the last: {trouble.reason}"
+            raise self._standing.failed(ModelError(f"{self._place}, model {model}: {what}; {trouble.advice}"))
+        longest = min(LONGEST_WAIT, self._backoff * 2 ** max(0, tries - 1))
+        wait = max(trouble.wait, longest * (0.5 + 0.5 * random.random()))
+        if trouble.limited:
+            self._slots.pause(wait)
+        return wait
+
+    async def _attempt(self, call: _Call, without: Set[str]) -> Reply:
+        """One attempt, within every limit, and booked whatever comes of it."""
+        body = call.query.body(without) if without else call.body
+        most = Usage(len(body), call.query.sampling.max_tokens)  # a token is at least a byte
+        worst = self._price.of(most)
+        async with self._slots:
+            await self._allowed(most)
+            if self._calls is not None:
+                await self._calls.reserve(worst)
+            started = perf_counter()
+            try:
+                reply = await self._exchange(call, body, without)
+            except BaseException as error:
+                billed = error.billed if isinstance(error, Trouble) else isinstance(error, asyncio.CancelledError)
+                self._book_loss(call, most, worst, billed)
+                raise
+            self._book(call, reply, most, worst, perf_counter() - started)
+            return reply
+
+    async def _allowed(self, most: Usage) -> None:
+        if self._requests is not None:
+            await self._requests.take(1.0)
+        if self._tokens is not None:
+            await self._tokens.take(_estimate(most))
+
+    def _book(self, call: _Call, reply: Reply, most: Usage, worst: float, seconds: float) -> None:
+        if self._tokens is not None:
+            self._tokens.give_back(_estimate(most) - reply.usage.prompt - reply.usage.completion)
+        if self._calls is not None:
+            model, cost = call.query.model, self._price.of(reply.usage)
+            self._calls.record(call.key, reply, role=call.role, model=model, seconds=seconds, cost=cost, reserved=worst)
+
+    def _book_loss(self, call: _Call, most: Usage, worst: float, billed: bool) -> None:
+        if self._tokens is not None and not billed:
+            self._tokens.give_back(_estimate(most))
+        if self._calls is not None:
+            self._calls.release(worst, role=call.role, model=call.query.model, cost=worst if billed else 0.0)
+
+    async def _exchange(self, call: _Call, body: bytes, without: Set[str]) -> Reply:
+        status, wait, data = await self._post(body)
+        self._standing.reached()
+        self._slots.answered(limited=status == 429)
+        if status != 200:
+            raise refusal(self._place, status, wait, read_complaint(data), call.query, without)
+        try:
+            reply = read_reply(data, call.query, call.counter)
+        except Unreadable as error:
+            advice = "check that `url` is that of an OpenAI-compatible server, and look into its log"
+            raise Trouble(self._place.quote(str(error)), advice, billed=True) from None
+        if "stop" in without:
+            return replace(reply, text=cut_at(reply.text, call.query.stop))
+        return reply
+
+    async def _post(self, body: bytes) -> tuple[int, str | None, bytes]:
+        """Status, `Retry-After` and body of the answer to a request."""
+        from aiohttp import ClientError
+
+        try:
+            async with self._open().post(self._url, data=body, proxy=self._proxy, allow_redirects=False) as response:
+                return response.status, response.headers.get("Retry-After"), await response.read()
+        except (ClientError, OSError) as error:
+            if self._closed:
+                raise EndpointUnusable(f"{self._place} was closed while calls were under way") from None
+            raise lost(self._place, error, self._timeout) from None
+
+    def _open(self) -> ClientSession:
+        """The connections, opened in the loop of the first call."""
+        if self._closed:
+            raise EndpointUnusable(f"{self._place} is closed: calls belong inside `async with Endpoint(…)`")
+        if self._session is None:
+            self._session = self._opened()
+        return self._session
+
+    def _opened(self) -> ClientSession:
+        import aiohttp
+
+        self._proxy = _proxy(self._url)
+        headers = {"Content-Type": "application/json"}
+        if self._place.key:
+            headers["Authorization"] = f"Bearer {self._place.key}"
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self._slots.most, ttl_dns_cache=300),
+            timeout=aiohttp.ClientTimeout(total=self._timeout),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers=headers,
+        )
+
+
+class EndpointModel:
+    """A model behind an address: a `ChatModel`."""
+
+    def __init__(self, endpoint: Endpoint, name: str, role: str, stop: tuple[str, ...], counter: Counter) -> None:
+        self.endpoint = endpoint
+        self.name = name
+        self._role, self._stop, self._counter = role, stop, counter
+
+    async def reply(self, messages: Sequence[Message], *, seed: int, sampling: Sampling) -> Reply:
+        """One reply; see `Endpoint.answer` for what is raised."""
+        query = Query(self.name, messages, seed, sampling, self._stop)
+        return await self.endpoint.answer(query, self._role, self._counter)
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of a text, by the counter given; without one, its bytes over 4."""
+        return self._counter(text)
+
+
+def _estimate(most: Usage) -> float:
+    """Tokens of a call, of whose prompt the bytes are known."""
+    return most.prompt / 4 + most.completion
+
+
+def _proxy(url: str) -> str | None:
+    """The environment's proxy for an address. (aiohttp's `trust_env` asks a thread for it at every call.)"""
+    from urllib.request import getproxies, proxy_bypass
+
+    parts = urlsplit(url)
+    return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)

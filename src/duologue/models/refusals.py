@@ -1,0 +1,170 @@
+"""What it means where a server gives no reply: what may pass, what would be refused again, what ends the run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Set
+from dataclasses import dataclass
+
+from duologue.errors import AccessDenied, ContextOverflow, EndpointUnusable, NoSuchModel, RequestRefused
+from duologue.models.wire import Complaint, Query, retry_after
+
+QUOTED = 300
+"""Characters of a server's words that an error repeats."""
+
+LATER = (408, 409, 425, 429)
+"""The statuses below 500 that may pass."""
+
+OVERFLOW = re.compile(
+    r"context[ _](length|size|window|limit)"  # OpenAI, vLLM, SGLang, llama.cpp, Mistral, Anthropic
+    r"|max(imum)? (prompt|model|allowed|sequence) length"  # SGLang, vLLM, xAI
+    r"|reduce the length"  # OpenAI, Groq, Cerebras
+    r"|(prompt|input)( is)? too long"  # Anthropic, Ollama, Bedrock
+    r"|`inputs` (tokens|must have less)"  # TGI
+    r"|must be at least 1, got -"  # vLLM, where the prompt leaves no room
+    r"|token(s| count)\b.{0,60}\bexceeds? the (limit|maximum|configured)",  # OpenAI, Gemini
+    re.IGNORECASE | re.DOTALL,
+)
+"""How servers say that a request is longer than the model's context."""
+
+REFUSED = re.compile(
+    r"unsupported|not? support|n[o']t supported|unknown|unrecogni[sz]ed|unexpected|\bextra\b|not permitted|not allowed"
+    r"|unavailable|cannot find|cannot both|deprecated",
+    re.IGNORECASE,
+)
+"""How servers say that they do not take a parameter."""
+
+FORMAT = re.compile(r"response[ _]format|json[ _](schema|object|mode)|structured|guided|grammar|schema", re.IGNORECASE)
+"""What servers speak of where they cannot hold a reply to a schema."""
+
+
+class Trouble(Exception):
+    """An attempt failed in a way that may pass."""
+
+    def __init__(
+        self, reason: str, advice: str, *, billed: bool = False, limited: bool = False, wait: float | None = None
+    ) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.advice = advice
+        """What to do if it does not pass."""
+        self.billed = billed
+        """Whether the server may have done the work, and charge for it."""
+        self.limited = limited
+        """Whether the call was one too many."""
+        self.wait = wait or 0.0
+        """Seconds that the server wants to be left alone."""
+
+
+class Unsupported(Exception):
+    """A server does not take a word of the request (see `Query.body`), which can do without."""
+
+    def __init__(self, word: str) -> None:
+        super().__init__(word)
+        self.word = word
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An endpoint as errors call it."""
+
+    name: str
+    key: str | None = None
+
+    def __str__(self) -> str:
+        return self.name
+
+    def quote(self, words: str) -> str:
+        """A server's words, shortened and without the key."""
+        words = re.sub(r"\s+", " ", words).strip()
+        if self.key:
+            words = words.replace(self.key, "…")
+        return words if len(words) <= QUOTED else words[:QUOTED] + "…"
+
+
+def refusal(
+    place: Place, status: int, wait: str | None, complaint: Complaint, query: Query, without: Set[str]
+) -> Exception:
+    """What an answer other than 200 means.
+
+    Args:
+        wait: the answer's `Retry-After`.
+        without: what the request was sent without.
+    """
+    said = f"{status}: {place.quote(complaint.words) or 'without a word'}"
+    where = f"{place}, model {query.model}"
+    ending = _ending(place, where, status, complaint, said)
+    if ending is not None:
+        return ending
+    if status != 429 and "per minute" not in complaint.words and OVERFLOW.search(complaint.all):
+        return ContextOverflow(f"{where}: longer than the model's context ({said})")
+    if status == 429:
+        advice = "lower `in_flight`, or set `requests_per_minute` and `tokens_per_minute` to what it allows"
+        return Trouble(f"it answers {said}", advice, limited=True, wait=retry_after(wait))
+    if status in LATER or status >= 500:
+        return Trouble(f"it answers {said}", "look into the server's log", wait=retry_after(wait))
+    word = refused_word(query, complaint, without)
+    return Unsupported(word) if word else RequestRefused(f"{where}: the request is refused ({said}){_hint(complaint)}")
+
+
+def _ending(place: Place, where: str, status: int, complaint: Complaint, said: str) -> EndpointUnusable | None:
+    """What no request to this server would be spared."""
+    if status in (401, 403):
+        what = "the key" if place.key else "calls without a key"
+        advice = "set `api_key_env` to the environment variable that holds a key for it"
+        return AccessDenied(f"{where}: it does not accept {what} ({said}); {advice}")
+    if status in (404, 405):
+        advice = "check the name of the model, and `url`, which mostly ends in /v1"
+        return NoSuchModel(f"{where}: no such model, or no chat server there ({said}); {advice}")
+    if status == 402 or "insufficient_quota" in complaint.marks:
+        return EndpointUnusable(f"{where}: the account has nothing left ({said}); top it up, and go on")
+    if status < 400:
+        return EndpointUnusable(f"{where}: it answers from elsewhere ({said}); set `url` to where it has moved")
+    return None
+
+
+def refused_word(query: Query, complaint: Complaint, without: Set[str]) -> str | None:
+    """What a server complains of in a request sent `without` some words, and the request can do without."""
+    text, sampling = complaint.all, query.sampling
+    if sampling.format is not None and "json_object" not in without and FORMAT.search(text):
+        return "json_object" if "json_schema" in without else "json_schema"
+    if REFUSED.search(text) is None:
+        return None
+    if "max_tokens" not in without and "max_completion_tokens" in text:
+        return "max_tokens"
+    sent = {"seed": True, "stop": bool(query.stop), "top_p": sampling.top_p == 1.0}
+    sent["temperature"] = sampling.temperature == 1.0
+    words = (word for word, there in sent.items() if there and word not in without)
+    return next((word for word in words if complaint.names(word)), None)
+
+
+def _hint(complaint: Complaint) -> str:
+    named = [word for word in ("temperature", "top_p") if complaint.names(word)]
+    return f"; set `{named[0]}` to what it names" if named else ""
+
+
+def lost(place: Place, error: Exception, timeout: float) -> Trouble | EndpointUnusable:
+    """What a request without an answer means.
+
+    Args:
+        error: aiohttp's, or the operating system's. (It can hold the request's headers: never chain it.)
+        timeout: seconds that the attempt was given.
+    """
+    import aiohttp
+
+    match error:
+        case aiohttp.InvalidURL():
+            return EndpointUnusable(f"{place} is no address: `url` is like http://127.0.0.1:8000/v1")
+        case aiohttp.ClientConnectorCertificateError():
+            why = place.quote(str(error.certificate_error))
+            return EndpointUnusable(f"{place}: its certificate is not accepted here ({why})")
+        case aiohttp.ClientHttpProxyError():
+            return Trouble(f"the proxy answers {error.status}", "look at HTTP_PROXY and NO_PROXY")
+        case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError():
+            return Trouble(f"no connection ({place.quote(str(error))})", "check that a server runs there")
+        case TimeoutError():
+            advice = "raise `timeout`, lower `max_tokens`, or lower `in_flight`"
+            return Trouble(f"no answer within {timeout:g} s", advice, billed=True)
+        case _:
+            what = place.quote(str(error)) or type(error).__name__
+            return Trouble(f"the connection was lost ({what})", "look into the server's log", billed=True)
