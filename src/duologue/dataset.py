@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from duologue.adaptive import AdaptiveReward, Choice
 from duologue.conversation import Conversation, Ending, Goal, Message, message_rows, parse_messages
 from duologue.errors import ContextOverflow, DataError, ModelError
 from duologue.journal import Journal
@@ -18,6 +19,8 @@ from duologue.seeding import derive, generator
 from duologue.simulation import Assistant, reach
 from duologue.tasks.base import Task
 
+Rewarding = MultiturnReward | AdaptiveReward
+"""What looks ahead from a state's replies: as often from each, or by what is still open."""
 REDRAWS = 3
 """Times that a state which cannot be played is drawn again."""
 
@@ -33,6 +36,8 @@ class Group:
     prefix: Conversation
     replies: tuple[Reply, ...]
     rewards: tuple[Reward, ...]
+    choice: Choice | None = None
+    """What adaptive look-aheads chose; None where all replies had equally many."""
 
     @property
     def failed(self) -> str | None:
@@ -55,7 +60,7 @@ def random_depth(seed: int, deepest: int) -> int:
 
 
 async def explore(
-    assistant: Assistant, task: Task, reward: MultiturnReward, goal: Goal, *, depth: int, candidates: int, seed: int
+    assistant: Assistant, task: Task, reward: Rewarding, goal: Goal, *, depth: int, candidates: int, seed: int
 ) -> Group:
     """Play to a turn, draw candidate replies there, and reward each.
 
@@ -73,7 +78,7 @@ async def explore(
 
 
 async def _explored(
-    assistant: Assistant, task: Task, reward: MultiturnReward, goal: Goal, depth: int, candidates: int, seed: int
+    assistant: Assistant, task: Task, reward: Rewarding, goal: Goal, depth: int, candidates: int, seed: int
 ) -> Group:
     prefix = await reach(assistant, task.user(goal.request, seed), depth=depth, seed=seed)
     replies: Sequence[Reply] = ()
@@ -82,8 +87,8 @@ async def _explored(
             prefix, replies = await _drawn(assistant, prefix, candidates, seed)
         except ModelError as error:
             prefix = prefix.ended(Ending.FAILED, f"the assistant's model: {error}")
-    rewards = await reward_each(reward, goal, prefix, replies, seed=seed)
-    return Group(task.name, goal, seed, prefix, tuple(replies), rewards)
+    rewards, choice = await _rewarded(reward, goal, prefix, replies, seed)
+    return Group(task.name, goal, seed, prefix, tuple(replies), rewards, choice)
 
 
 async def _drawn(
@@ -97,6 +102,14 @@ async def _drawn(
         if not prefix.replied_at:
             raise
         return await _drawn(assistant, prefix.truncated(prefix.replied_at[-1]), candidates, seed)
+
+
+async def _rewarded(
+    reward: Rewarding, goal: Goal, prefix: Conversation, replies: Sequence[Reply], seed: int
+) -> tuple[tuple[Reward, ...], Choice | None]:
+    if isinstance(reward, AdaptiveReward):
+        return await reward(goal, prefix, replies, seed=seed)
+    return await reward_each(reward, goal, prefix, replies, seed=seed), None
 
 
 async def reward_each(
@@ -115,7 +128,9 @@ class Candidate:
 
     text: str
     values: tuple[float | None, ...]
-    """One a look-ahead, None where it was lost; sample s met the same user's luck in every candidate."""
+    """One a look-ahead, None where it was lost; sample s met the same user's luck in every candidate.
+
+    Adaptive look-aheads give one candidate more of them than another."""
     cut: bool = False
     ids: tuple[int, ...] | None = None
     """What it was sampled as, where the model says."""
@@ -140,10 +155,14 @@ class Row:
     visit: int
     prefix: tuple[Message, ...]
     candidates: tuple[Candidate, ...]
+    choice: Choice | None = None
+    """What adaptive look-aheads chose among the candidates; None where all had equally many."""
 
     def to_json(self) -> dict[str, Any]:
-        """The row as a journal's value."""
+        """The row as a journal's value; the choice is in it where there is one to tell of."""
+        choice = {} if self.choice is None else {"choice": {"pair": self.choice.pair, "fresh": self.choice.fresh}}
         return {
+            **choice,
             "task": self.task,
             "goal": self.goal,
             "visit": self.visit,
@@ -162,7 +181,14 @@ class Row:
             for c in value["candidates"]
         )
         prefix = parse_messages(value["prefix"], f"row of goal {value['goal']}")
-        return cls(value["task"], value["goal"], value["visit"], prefix, candidates)
+        return cls(value["task"], value["goal"], value["visit"], prefix, candidates, _choice_of(value.get("choice")))
+
+
+def _choice_of(value: dict[str, Any] | None) -> Choice | None:
+    if value is None:
+        return None
+    better, worse = value["fresh"]
+    return Choice(tuple(value["pair"]) if value["pair"] else None, (tuple(better), tuple(worse)))
 
 
 def row_of(group: Group) -> Row:
@@ -170,7 +196,7 @@ def row_of(group: Group) -> Row:
     candidates = tuple(
         Candidate(reply.text, reward.values, reply.finish == "length", reply.ids) for reply, reward in group.distinct
     )
-    return Row(group.task, group.goal.id, group.visit, group.prefix.messages, candidates)
+    return Row(group.task, group.goal.id, group.visit, group.prefix.messages, candidates, group.choice)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +231,7 @@ def _shuffled(task: Task, seed: int) -> list[Goal]:
 
 async def build(
     planned: Sequence[Visit],
-    partners: Callable[[Task], tuple[Assistant, MultiturnReward]],
+    partners: Callable[[Task], tuple[Assistant, Rewarding]],
     *,
     candidates: int,
     journal: Journal,
@@ -290,8 +316,11 @@ def pairs(rows: Sequence[Row], *, min_gap: float, noise: float, per_row: int = 1
     `noise` standard errors of the paired difference (the same sample met the same user's luck), that error
     pooled over the rows.
 
+    Of a row of adaptive look-aheads, the pair is the one that they chose, whatever `per_row`: no other was
+    measured. Its gap and its noise come from the fresh look-aheads alone.
+
     Raises:
-        DataError: the rows have fewer than two look-aheads a candidate.
+        DataError: the rows have fewer than two look-aheads a candidate; or adaptive ones had no fresh ones.
     """
     chosen = [found for row in rows for found in _choices(row, per_row)]
     variance = pooled_variance([differences for _, _, differences, _ in chosen])
@@ -305,13 +334,16 @@ def pairs(rows: Sequence[Row], *, min_gap: float, noise: float, per_row: int = 1
     return kept, PairCounts(len(rows), len(kept), tied, len(chosen) - len(kept))
 
 
-Choice = tuple[Row, tuple[Candidate, Candidate], list[float], list[float]]
+Compared = tuple[Row, tuple[Candidate, Candidate], list[float], list[float]]
+"""A row, its better and worse candidate, their differences that tell the noise, and those that measure the gap."""
 
 
-def _choices(row: Row, per_row: int) -> list[Choice]:
+def _choices(row: Row, per_row: int) -> list[Compared]:
     """Best against worst, second best against second worst… by the first half of the look-aheads."""
     if not row.candidates:
         return []
+    if row.choice is not None:
+        return _chosen(row, row.choice)
     samples = len(row.candidates[0].values)
     if samples < 2:
         raise DataError("pairs need two look-aheads a candidate or more: one half chooses, the other measures")
@@ -319,7 +351,7 @@ def _choices(row: Row, per_row: int) -> list[Choice]:
     scored = [(mean, c) for c in row.candidates if c.counts and (mean := c.mean(first)) is not None]
     scored.sort(key=lambda entry: -entry[0])
     whole = [(mean, c) for mean, c in scored if not c.cut]
-    found: list[Choice] = []
+    found: list[Compared] = []
     for place in range(min(per_row, len(scored) // 2, len(whole))):
         (high, better), (low, worse) = whole[place], scored[-1 - place]
         measured = _differences(better, worse, second)
@@ -328,9 +360,24 @@ def _choices(row: Row, per_row: int) -> list[Choice]:
     return found
 
 
+def _chosen(row: Row, choice: Choice) -> list[Compared]:
+    """The pair that adaptive look-aheads chose, where a fresh one of both replies counted."""
+    if choice.pair is None:
+        return []
+    better, worse = (row.candidates[place] for place in choice.pair)
+    if not choice.fresh[0]:
+        raise DataError("pairs chosen by adaptive look-aheads need fresh ones that measure the gap; there are none")
+    measured = _paired(*choice.fresh)
+    return [(row, (better, worse), measured, measured)] if measured and better.text != worse.text else []
+
+
 def _differences(better: Candidate, worse: Candidate, samples: Iterable[int]) -> list[float]:
-    found = [(better.values[s], worse.values[s]) for s in samples]
-    return [b - w for b, w in found if b is not None and w is not None]
+    numbers = list(samples)
+    return _paired([better.values[s] for s in numbers], [worse.values[s] for s in numbers])
+
+
+def _paired(better: Sequence[float | None], worse: Sequence[float | None]) -> list[float]:
+    return [b - w for b, w in zip(better, worse, strict=True) if b is not None and w is not None]
 
 
 def pooled_variance(groups: Sequence[Sequence[float]]) -> float:
@@ -347,6 +394,9 @@ def best_replies(rows: Sequence[Row]) -> list[tuple[Row, Candidate]]:
     """(row, reply) of every row's best whole reply; rows whose candidates are equal are left out."""
     best: list[tuple[Row, Candidate]] = []
     for row in rows:
+        if row.choice is not None:
+            best += [(row, row.candidates[row.choice.pair[0]])] if row.choice.pair else []
+            continue
         scored = [
             (mean, -i, c)
             for i, c in enumerate(row.candidates)

@@ -136,6 +136,10 @@ class JudgeSettings(Served):
         return self
 
 
+Role = AssistantSettings | UserSettings | JudgeSettings
+"""Whoever an endpoint may play."""
+
+
 class MetricSettings(BaseModel):
     """A metric's weight and options: `tokens = { weight = -1.0, rate = 5e-4 }`."""
 
@@ -155,6 +159,9 @@ class RewardSettings(Settings):
     """Whether a scripted user's reaction to the last reply of a cut conversation counts."""
     metrics: dict[str, float | MetricSettings] | None = None
     """Left out, the task's own."""
+    tokenizer: str | None = None
+    """Whose tokens are counted: "tiny", a folder or a hub id; left out, the assistant's where it is played in this
+    process, else UTF-8 bytes over 4."""
 
     @field_validator("metrics", mode="before")
     @classmethod
@@ -298,10 +305,10 @@ class Recipe(Settings):
         return {"train": self.user, **others}
 
     @property
-    def served(self) -> dict[str, Served]:
+    def served(self) -> dict[str, Role]:
         """The roles that endpoints play, by what they are called in a recipe."""
         users = {f"evaluate.users.{name}": user for name, user in self.kinds_of_users.items() if name != "train"}
-        roles: dict[str, Served | None] = {"assistant": self.assistant, "user": self.user, **users, "judge": self.judge}
+        roles: dict[str, Role | None] = {"assistant": self.assistant, "user": self.user, **users, "judge": self.judge}
         return {name: role for name, role in roles.items() if role is not None and role.endpoint is not None}
 
     @property

@@ -165,16 +165,21 @@ class MultiturnReward:
         Raises:
             DataError: the conversation does not end in a user message.
         """
-        if not conversation.messages or conversation.messages[-1].role != "user":
-            raise DataError(f"goal {goal.id!r}: a reply is scored after a user message; the conversation has none last")
         outcomes = await asyncio.gather(
-            *(self._sample(goal, conversation, reply, seed, sample) for sample in range(self.samples))
+            *(self.outcome(goal, conversation, reply, seed=seed, sample=sample) for sample in range(self.samples))
         )
         return summarise(outcomes)
 
-    async def _sample(
-        self, goal: Goal, conversation: Conversation, reply: str | Reply, seed: int, sample: int
+    async def outcome(
+        self, goal: Goal, conversation: Conversation, reply: str | Reply, *, seed: int, sample: int
     ) -> Outcome:
+        """One look-ahead of `reply`, scored: `sample` is its number, from 0; any number may be asked for.
+
+        Raises:
+            DataError: the conversation does not end in a user message.
+        """
+        if not conversation.messages or conversation.messages[-1].role != "user":
+            raise DataError(f"goal {goal.id!r}: a reply is scored after a user message; the conversation has none last")
         text, cut = (reply, False) if isinstance(reply, str) else (reply.text, reply.finish == "length")
         future = await look_ahead(
             self.assistant,

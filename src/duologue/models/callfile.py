@@ -57,6 +57,8 @@ class CallFile:
         try:
             with self._explained():
                 self._prepare()
+                self.ledger: list[Row] = self._database.execute("SELECT * FROM ledger").fetchall()
+                """As it was when the file was opened."""
         except BaseException:
             self._database.close()
             raise
@@ -69,11 +71,6 @@ class CallFile:
             return None
         text, finish, prompt, completion = cast("tuple[bytes, Finish, int, int]", row)
         return Reply(text.decode("utf-8", "surrogatepass"), finish, Usage(prompt, completion))
-
-    def ledger(self) -> list[Row]:
-        """Every line of the ledger."""
-        with self._explained(), self._lock:
-            return self._database.execute("SELECT * FROM ledger").fetchall()
 
     def write(self, replies: Iterable[tuple[bytes, Reply]], ledger: Iterable[Row]) -> None:
         """Add replies whose keys are new, and put lines of the ledger in the place of the old: all or nothing."""

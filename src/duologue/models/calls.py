@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from duologue.errors import RunError
 from duologue.models.base import Reply
 from duologue.models.budget import BILLION, Budget, billionths
 
@@ -74,7 +75,7 @@ class Calls:
         self._keeps = cached and self._file is not None
         self._accounts = defaultdict[tuple[str, str], _Account](_Account)
         if self._file is not None:
-            self._accounts |= {row[:2]: _Account(*row[2:]) for row in self._file.ledger()}
+            self._accounts |= {row[:2]: _Account(*row[2:]) for row in self._file.ledger}
         spent = sum(account.billionths for account in self._accounts.values())
         self._budget = None if budget is None else Budget(billionths(budget), spent)
         self._unwritten: dict[bytes, Reply] = {}
@@ -91,7 +92,7 @@ class Calls:
             RunError: the file is damaged, or calls recorded before could not be written.
         """
         if self._failure is not None:
-            raise self._failure
+            raise RunError(str(self._failure)) from self._failure
         if not self._keeps or self._file is None:
             return None
         reply = self._unwritten.get(key) or self._file.read(key)

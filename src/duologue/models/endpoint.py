@@ -25,17 +25,16 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from duologue.conversation import Message
-from duologue.errors import EndpointUnusable, ModelError, RequestRefused
+from duologue.errors import ModelError, RequestRefused
 from duologue.models.base import Reply, Sampling, Usage, count_bytes
+from duologue.models.connections import Connections
 from duologue.models.limits import InFlight, PerMinute
-from duologue.models.refusals import Place, Trouble, Unsupported, lost, refusal
+from duologue.models.refusals import Place, Trouble, Unsupported, refusal
 from duologue.models.standing import Standing
-from duologue.models.wire import NOTHING, Query, Unreadable, cut_at, read_complaint, read_models, read_reply
+from duologue.models.wire import NOTHING, Query, Unreadable, cut_at, read_models, read_reply
 
 if TYPE_CHECKING:
     from types import TracebackType
-
-    from aiohttp import ClientSession
 
     from duologue.models.calls import Calls
 
@@ -43,6 +42,8 @@ Counter = Callable[[str], int]
 
 LONGEST_WAIT = 20.0
 """Seconds between two attempts at most, unless the server names more."""
+QUEUED = 0.1
+"""What an attempt counts that was one too many while others got their replies: it waits for its turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,23 +111,21 @@ class Endpoint:
     ) -> None:
         parts = urlsplit(url)
         self._url, self._list = (
-            urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{name}", fragment=""))
-            for name in ("chat/completions", "models")
+            urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{last}", fragment=""))
+            for last in ("chat/completions", "models")
         )
         address = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
         self._place = Place(address if name in (None, url) else f'endpoint "{name}" ({address})', key)
         self._known_as = (name or self._url).encode()
         self.unsupported: dict[str, set[str]] = {}
         """What a model's server was found not to take, by the model's name; the words are those of `Query.body`."""
+        self._connections = Connections(self._place, self._url, most=in_flight, timeout=timeout)
         self._timeout, self._retries, self._backoff = timeout, retries, backoff
         self._price, self._calls = price, calls
         self._slots = InFlight(in_flight)
         self._requests = None if requests_per_minute is None else PerMinute(requests_per_minute)
         self._tokens = None if tokens_per_minute is None else PerMinute(tokens_per_minute)
         self._standing = Standing(self._place)
-        self._session: ClientSession | None = None
-        self._proxy: str | None = None
-        self._closed = False
 
     def model(
         self,
@@ -163,21 +162,13 @@ class Endpoint:
         return known if known is not None else await self._insist(_Call(query, body, role, counter, key))
 
     async def listed(self) -> dict[str, dict[str, Any]]:
-        """What the server says of its models, by name; nothing where it cannot be had: not every one lists them."""
-        from aiohttp import ClientError
-
-        try:
-            async with self._open().get(self._list, proxy=self._proxy, allow_redirects=False) as response:
-                return read_models(await response.read()) if response.status == 200 else {}
-        except (ClientError, OSError):
-            return {}
+        """What the server says of its models, by name; nothing where it does not list them."""
+        found = await self._connections.get(self._list)
+        return {} if found is None else read_models(found)
 
     async def close(self) -> None:
         """Close the connections for good; calls under way fail."""
-        self._closed = True
-        if self._session is not None:
-            await self._session.close()
-            await asyncio.sleep(0)  # sockets close in the loop's next round
+        await self._connections.close()
 
     async def __aenter__(self) -> Endpoint:
         return self
@@ -189,9 +180,9 @@ class Endpoint:
 
     async def _insist(self, call: _Call) -> Reply:
         """The reply of the first attempt that brings one."""
-        model, tries = call.query.model, 0
+        model, tries, answered = call.query.model, 0.0, self._standing.answered
         while True:
-            answered, without = self._standing.answered, frozenset(self.unsupported.get(model, NOTHING))
+            without = frozenset(self.unsupported.get(model, NOTHING))
             try:
                 reply = await self._attempt(call, without)
             except Unsupported as refused:
@@ -199,14 +190,14 @@ class Endpoint:
             except RequestRefused as error:
                 raise self._standing.failed(error) from None
             except Trouble as trouble:
-                # One call too many, while others get their replies, waits for its turn: nothing has failed.
-                tries += not (trouble.limited and self._standing.answered > answered)
+                queues = trouble.limited and self._standing.answered > answered
+                tries, answered = tries + (QUEUED if queues else 1.0), self._standing.answered
                 await asyncio.sleep(self._wait(trouble, tries, model))
             else:
                 self._standing.succeeded()
                 return reply
 
-    def _wait(self, trouble: Trouble, tries: int, model: str) -> float:
+    def _wait(self, trouble: Trouble, tries: float, model: str) -> float:
         """Seconds before the next attempt.
 
         Raises:
@@ -217,10 +208,10 @@ class Endpoint:
         if trouble.wait > self._timeout:
             what = f"{trouble.reason}, and is to be left alone for {trouble.wait:.0f} s, which is over `timeout`"
             raise self._standing.failed(ModelError(f"{self._place}, model {model}: {what}; {trouble.advice}"))
-        if tries > self._retries:
-            what = f"no reply after {tries} attempts, the last: {trouble.reason}"
+        if tries >= self._retries + 1:
+            what = f"no reply after {int(tries)} attempts, the last: {trouble.reason}"
             raise self._standing.failed(ModelError(f"{self._place}, model {model}: {what}; {trouble.advice}"))
-        longest = min(LONGEST_WAIT, self._backoff * 2 ** max(0, tries - 1))
+        longest = min(LONGEST_WAIT, self._backoff * 2 ** max(0.0, tries - 1.0))
         wait = max(trouble.wait, longest * (0.5 + 0.5 * random.random()))
         if trouble.limited:
             self._slots.pause(wait)
@@ -265,53 +256,19 @@ class Endpoint:
             self._calls.release(worst, role=call.role, model=call.query.model, cost=worst if billed else 0.0)
 
     async def _exchange(self, call: _Call, body: bytes, without: Set[str]) -> Reply:
-        status, wait, data = await self._post(body)
+        answer = await self._connections.post(body)
         self._standing.reached()
-        self._slots.answered(limited=status == 429)
-        if status != 200:
-            raise refusal(self._place, status, wait, read_complaint(data), call.query, without)
+        self._slots.answered(limited=answer.status == 429)
+        if answer.status != 200:
+            raise refusal(self._place, answer, call.query, without)
         try:
-            reply = read_reply(data, call.query, call.counter)
+            reply = read_reply(answer.body, call.query, call.counter)
         except Unreadable as error:
             advice = "check that `url` is that of an OpenAI-compatible server, and look into its log"
             raise Trouble(self._place.quote(str(error)), advice, billed=True) from None
         if "stop" in without:
             return replace(reply, text=cut_at(reply.text, call.query.stop))
         return reply
-
-    async def _post(self, body: bytes) -> tuple[int, str | None, bytes]:
-        """Status, `Retry-After` and body of the answer to a request."""
-        from aiohttp import ClientError
-
-        try:
-            async with self._open().post(self._url, data=body, proxy=self._proxy, allow_redirects=False) as response:
-                return response.status, response.headers.get("Retry-After"), await response.read()
-        except (ClientError, OSError) as error:
-            if self._closed:
-                raise EndpointUnusable(f"{self._place} was closed while calls were under way") from None
-            raise lost(self._place, error, self._timeout) from None
-
-    def _open(self) -> ClientSession:
-        """The connections, opened in the loop of the first call."""
-        if self._closed:
-            raise EndpointUnusable(f"{self._place} is closed: calls belong inside `async with Endpoint(…)`")
-        if self._session is None:
-            self._session = self._opened()
-        return self._session
-
-    def _opened(self) -> ClientSession:
-        import aiohttp
-
-        self._proxy = _proxy(self._url)
-        headers = {"Content-Type": "application/json"}
-        if self._place.key:
-            headers["Authorization"] = f"Bearer {self._place.key}"
-        return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._slots.most, ttl_dns_cache=300),
-            timeout=aiohttp.ClientTimeout(total=self._timeout),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers=headers,
-        )
 
 
 class EndpointModel:
@@ -335,11 +292,3 @@ class EndpointModel:
 def _estimate(most: Usage) -> float:
     """Tokens of a call, of whose prompt the bytes are known."""
     return most.prompt / 4 + most.completion
-
-
-def _proxy(url: str) -> str | None:
-    """The environment's proxy for an address. (aiohttp's `trust_env` asks a thread for it at every call.)"""
-    from urllib.request import getproxies, proxy_bypass
-
-    parts = urlsplit(url)
-    return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)

@@ -10,7 +10,9 @@ from collections import deque
 
 REFUSED_LIMIT = 0.1
 """Share of refused calls above which fewer are sent: below it refusals are chance, not the server's limit."""
-SMALLEST_WINDOW = 20
+GROWTH = 1.1
+"""What the limit grows by after a window that shows that there is room; by half a call at least."""
+SMALLEST_WINDOW = 10
 """Answers that a share is measured on, at least."""
 BURST = 0.1
 """Share of a minute's allowance that may go at once; so no minute sees more than 1.1 times the allowance."""
@@ -112,7 +114,7 @@ class InFlight:
             self._limit = max(1.0, self._limit * max(0.5, 1.0 - refused))
             self._stale = self._running  # what is under way was sent under the old limit, and says nothing of the new
         else:
-            self._limit = min(float(self.most), self._limit * 1.1)
+            self._limit = min(float(self.most), max(self._limit * GROWTH, self._limit + 0.5))
             self._admit()
 
 

@@ -382,3 +382,12 @@ def _quiet() -> Iterator[None]:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def load_counter(source: str) -> Callable[[str], int]:
+    """How a model's tokenizer counts: what a message with a text adds to a conversation, its frame left out.
+
+    Raises:
+        ModelError: there is no such folder or id, or it lacks a tokenizer or a chat template.
+    """
+    return ChatTemplate(_load_tokenizer(BUILT_IN.get(source, source))).count

@@ -7,7 +7,7 @@ from collections.abc import Set
 from dataclasses import dataclass
 
 from duologue.errors import AccessDenied, ContextOverflow, EndpointUnusable, NoSuchModel, RequestRefused
-from duologue.models.wire import Complaint, Query, retry_after
+from duologue.models.wire import Answer, Complaint, Query, read_complaint, retry_after
 
 QUOTED = 300
 """Characters of a server's words that an error repeats."""
@@ -26,6 +26,9 @@ OVERFLOW = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 """How servers say that a request is longer than the model's context."""
+
+TOO_LARGE = re.compile(r"request too large.*per min", re.IGNORECASE | re.DOTALL)
+"""How OpenAI and Groq say that one request is above a minute's allowance: to wait does not help."""
 
 REFUSED = re.compile(
     r"unsupported|not? support|n[o']t supported|unknown|unrecogni[sz]ed|unexpected|\bextra\b|not permitted|not allowed"
@@ -82,27 +85,23 @@ class Place:
         return words if len(words) <= QUOTED else words[:QUOTED] + "…"
 
 
-def refusal(
-    place: Place, status: int, wait: str | None, complaint: Complaint, query: Query, without: Set[str]
-) -> Exception:
-    """What an answer other than 200 means.
-
-    Args:
-        wait: the answer's `Retry-After`.
-        without: what the request was sent without.
-    """
+def refusal(place: Place, answer: Answer, query: Query, without: Set[str]) -> Exception:
+    """What an answer other than 200 means, to a query sent `without` some words."""
+    status, complaint, wait = answer.status, read_complaint(answer.body), retry_after(answer.retry_after)
     said = f"{status}: {place.quote(complaint.words) or 'without a word'}"
     where = f"{place}, model {query.model}"
     ending = _ending(place, where, status, complaint, said)
     if ending is not None:
         return ending
-    if status != 429 and "per minute" not in complaint.words and OVERFLOW.search(complaint.all):
+    if status in (413, 429) and TOO_LARGE.search(complaint.words):
+        return RequestRefused(f"{where}: more tokens than are allowed in a minute ({said})")
+    if status != 429 and OVERFLOW.search(complaint.all):
         return ContextOverflow(f"{where}: longer than the model's context ({said})")
     if status == 429:
         advice = "lower `in_flight`, or set `requests_per_minute` and `tokens_per_minute` to what it allows"
-        return Trouble(f"it answers {said}", advice, limited=True, wait=retry_after(wait))
+        return Trouble(f"it answers {said}", advice, limited=True, wait=wait)
     if status in LATER or status >= 500:
-        return Trouble(f"it answers {said}", "look into the server's log", wait=retry_after(wait))
+        return Trouble(f"it answers {said}", "look into the server's log", wait=wait)
     word = refused_word(query, complaint, without)
     return Unsupported(word) if word else RequestRefused(f"{where}: the request is refused ({said}){_hint(complaint)}")
 

@@ -28,6 +28,8 @@ from duologue.seeding import derive
 SHOWN = 2000
 """Characters of a refused reply that are shown to the model again."""
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
 TRIES = 1000
 """Places in a text where an object may begin that are tried: each failure costs up to the text's length."""
 
@@ -49,7 +51,7 @@ class Form(BaseModel):
         if isinstance(value, str):
             if "\b" in value or "\f" in value:
                 raise ValueError("a backslash in JSON is written twice")
-            if any("\ud800" <= character <= "\udfff" for character in value):
+            if _SURROGATE.search(value):
                 raise ValueError("half of a surrogate pair is no character")
         return value
 

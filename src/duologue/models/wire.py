@@ -78,6 +78,15 @@ class Query:
         return {"type": "json_schema", "json_schema": schema}
 
 
+class Answer(NamedTuple):
+    """What came back."""
+
+    status: int
+    retry_after: str | None
+    """The header's value."""
+    body: bytes
+
+
 class Complaint(NamedTuple):
     """What a server says is wrong."""
 

@@ -15,14 +15,14 @@ from duologue.background import BackgroundLoop
 from duologue.conversation import Message
 from duologue.errors import DuologueError, RecipeError
 from duologue.models.base import Sampling, count_bytes
-from duologue.recipe import Recipe
-from duologue.run.endpoints import Role, open_endpoint
+from duologue.recipe import Recipe, Role
+from duologue.run.endpoints import open_endpoint
 
 if TYPE_CHECKING:
     from duologue.models.endpoint import Endpoint, EndpointModel
 
-BRIEF = Sampling(temperature=1.0, max_tokens=64)
-STRICT = Sampling(temperature=0.0, max_tokens=512)
+ROOM = 512
+"""Tokens that a reply may have."""
 CONTEXTS = ("max_model_len", "context_length", "context_window", "max_context_length")
 """What servers call a model's context where they list their models."""
 STRUCTURED = ("user", "judge")
@@ -51,6 +51,11 @@ class _Patient:
     place: str
     role: Role
     roles: tuple[str, ...]
+
+    @property
+    def sampling(self) -> Sampling:
+        """Replies are drawn at the role's own temperature: some models take no other."""
+        return Sampling(self.role.temperature, max_tokens=ROOM)
 
     def finds(self, question: str, works: bool | None, said: str, advice: str | None = None) -> Finding:
         return Finding(self.place, self.role.model, self.roles, question, works, said, advice)
@@ -93,7 +98,7 @@ async def _examined(recipe: Recipe, patient: _Patient) -> AsyncGenerator[Finding
         try:
             yield await _answers(patient, model)
             yield _counts(patient, not counted)
-            yield await _fills_forms(patient, endpoint, model)
+            yield await _fills_forms(patient, model)
             yield await _keeps_seeds(patient, endpoint, model)
             yield _context(patient, await endpoint.listed())
         except DuologueError as error:
@@ -111,10 +116,10 @@ async def _opened(recipe: Recipe, role: Role) -> AsyncGenerator[Endpoint]:
 
 async def _answers(patient: _Patient, model: EndpointModel) -> Finding:
     began = perf_counter()
-    reply = await model.reply([Message("user", "Reply with the word yes.")], seed=1, sampling=STRICT)
+    reply = await model.reply([Message("user", "Reply with the word yes.")], seed=1, sampling=patient.sampling)
     took = f"in {perf_counter() - began:.2f} s"
     if not reply.text.strip():
-        advice = "a model that thinks needs more room than 512 tokens: raise max_tokens, or have it think less"
+        advice = f"a model that thinks needs more room than {ROOM} tokens: raise max_tokens, or have it think less"
         return patient.finds("answers", False, f"an empty reply {took}, ended by {reply.finish}", advice)
     return patient.finds("answers", True, took)
 
@@ -126,37 +131,39 @@ def _counts(patient: _Patient, counts: bool) -> Finding:
     return patient.finds("counts tokens", False, said, "do not rely on cost and budget, or have the server count")
 
 
-async def _fills_forms(patient: _Patient, endpoint: Endpoint, model: EndpointModel) -> Finding:
+async def _fills_forms(patient: _Patient, model: EndpointModel) -> Finding:
     from duologue.models.structured import Form, ask
 
     class Sum(Form):
         evidence: str
         total: int
 
-    question = (
-        'How much is 19 and 23? Reply with one JSON object: {"evidence": "how you got there", "total": the number}'
-    )
-    answer = await ask(model, [Message("user", question)], Sum, seed=2, sampling=STRICT)
-    refused = endpoint.unsupported.get(patient.role.model, set())
-    way = "as text" if "json_object" in refused else "in JSON mode" if "json_schema" in refused else "by schema"
+    question = "How much is 19 and 23? Reply in JSON."
+    form = ' The object: {"evidence": "how you got there", "total": the number}'
+    plain, told = [Message("user", question)], [Message("user", question + form)]
+    if (await ask(model, plain, Sum, seed=2, sampling=patient.sampling, attempts=1)).value is not None:
+        return patient.finds("fills in forms", True, "the server holds replies to the form")
+    answer = await ask(model, told, Sum, seed=2, sampling=patient.sampling)
     if answer.value is not None:
-        advice = (
-            None if way == "by schema" else "some replies may have to be asked for again"
-        )
-        return patient.finds("fills in forms", True, way, advice)
+        said = "the model keeps to the form, the server does not see to it: some replies are asked for again"
+        return patient.finds("fills in forms", True, said)
     needed = any(name.startswith(STRUCTURED) for name in patient.roles)
     advice = "take another model to judge; for a user, set thinks = false" if needed else None
-    return patient.finds("fills in forms", False if needed else None, f"{way}: {answer.why}", advice)
+    return patient.finds("fills in forms", False if needed else None, answer.why or "no", advice)
 
 
 async def _keeps_seeds(patient: _Patient, endpoint: Endpoint, model: EndpointModel) -> Finding:
     question = [Message("user", "Write ten random words.")]
-    first, again, other = [(await model.reply(question, seed=seed, sampling=BRIEF)).text for seed in (3, 3, 4)]
+    first, again, other = [
+        (await model.reply(question, seed=seed, sampling=patient.sampling)).text for seed in (3, 3, 4)
+    ]
     advice = "runs are repeatable through what is remembered (calls.sqlite) alone"
     if "seed" in endpoint.unsupported.get(patient.role.model, set()):
         return patient.finds("keeps seeds", False, "it refuses `seed`, so that is left out", advice)
     if first != again:
         return patient.finds("keeps seeds", False, "the same seed gave two replies", advice)
+    if patient.role.temperature == 0:
+        return patient.finds("keeps seeds", True, "the same call gave the same reply, at temperature 0")
     if first == other:
         return patient.finds("keeps seeds", None, "cannot be told: all seeds gave the same reply")
     return patient.finds("keeps seeds", True, "the same seed gave the same reply, another one another")

@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING, Any
 from duologue.background import BackgroundLoop
 from duologue.errors import RecipeError
 from duologue.models.settings import EndpointSettings
-from duologue.recipe import AssistantSettings, JudgeSettings, Recipe, UserSettings
+from duologue.recipe import Recipe, Role
 
 if TYPE_CHECKING:
     from duologue.models.calls import Calls
     from duologue.models.endpoint import Endpoint, EndpointModel
-
-Role = AssistantSettings | UserSettings | JudgeSettings
 
 
 class Endpoints:

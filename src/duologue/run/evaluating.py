@@ -20,7 +20,17 @@ from duologue.reward import Scorer
 from duologue.run.endpoints import Endpoints, opened
 from duologue.run.folder import RunFolder, fingerprint, stage_settings
 from duologue.run.weights import weights_digest
-from duologue.run.wiring import NEW, Wiring, from_nothing, is_scripted, judge, load_local, wire, with_users
+from duologue.run.wiring import (
+    NEW,
+    Wiring,
+    from_nothing,
+    is_scripted,
+    judge,
+    load_local,
+    named_counter,
+    wire,
+    with_users,
+)
 from duologue.run.workers import Progress
 
 if TYPE_CHECKING:
@@ -50,7 +60,9 @@ def arm_wiring(recipe: Recipe, name: str, folder: RunFolder, endpoints: Endpoint
 
 def _counter(recipe: Recipe) -> Counter:
     """How the recipe's own assistant counts tokens. One from nothing has its tokenizer before any training."""
-    assistant = recipe.assistant
+    assistant, named = recipe.assistant, named_counter(recipe)
+    if named is not None:
+        return named
     if assistant.endpoint is not None or is_scripted(assistant.model):
         return count_bytes
     return (from_nothing(recipe) if assistant.model == NEW else _cached(assistant.model)).count_tokens
@@ -64,7 +76,7 @@ def evaluation_prefix(recipe: Recipe, name: str, task: str, users: str) -> str:
         "seed": arm.seed,
         "assistant": _plain(arm.assistant),
         "start": _start(arm.assistant),
-        "counter": [_start(own), *(task.name for task in recipe.task if own.model == NEW)],
+        "counter": [recipe.reward.tokenizer or _start(own), *(task.name for task in recipe.task if own.model == NEW)],
         "users": _plain(recipe.kinds_of_users[users]),
         "judge": _plain(recipe.judge) if recipe.judge else None,
         "reward": recipe.reward.model_dump(mode="json", include={"metrics"}),

@@ -56,6 +56,21 @@ def quieten_transformers() -> None:
     logging.set_verbosity_error()
 
 
+def named_counter(recipe: Recipe) -> Counter | None:
+    """How the tokenizer that a recipe names counts tokens; None where it names none.
+
+    Raises:
+        ModelError: no tokenizer there.
+        MissingDependency: torch and transformers are not installed.
+    """
+    if recipe.reward.tokenizer is None:
+        return None
+    quieten_transformers()
+    from duologue.models.local import load_counter
+
+    return load_counter(recipe.reward.tokenizer)
+
+
 def from_nothing(recipe: Recipe) -> LocalModel:
     """The model of a recipe that starts from nothing."""
     quieten_transformers()
@@ -190,6 +205,6 @@ def wire(
         model = endpoints.model(recipe, assistant, "assistant")
     else:
         model = None if is_scripted(assistant.model) else load(assistant.model)
-    count = counter or (model.count_tokens if model else count_bytes)
+    count = counter or named_counter(recipe) or (model.count_tokens if model else count_bytes)
     met = tuple(with_users(t, recipe, recipe.user, endpoints) for t in (recipe.tasks() if tasks is None else tasks))
     return Wiring(recipe, met, model, count, endpoints)

@@ -1,0 +1,231 @@
+"""What servers refuse, in their own words, and how a call goes on without it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+from aiohttp import web
+
+from duologue.errors import ContextOverflow, RequestRefused
+from duologue.models.base import Sampling
+from endpoint_calls import FORM, SAMPLING, ask, ask_all, model_of
+from endpoint_server import Asked, Script, failure
+
+OVERFLOWS = [
+    # OpenAI and Azure
+    "This model's maximum context length is 4097 tokens. However, your messages resulted in 6988 tokens. Please reduce "
+    "the length of the messages.",
+    "Input tokens exceed the configured limit of 272000 tokens. Your messages resulted in 300000 tokens.",
+    "Your input exceeds the context window of this model. Please adjust your input and try again.",
+    # vLLM
+    "This model's maximum context length is 131072 tokens. However, you requested 128000 output tokens and your prompt "
+    "contains at least 3073 input tokens, for a total of at least 131073 tokens.",
+    "'max_tokens' or 'max_completion_tokens' is too large: 128000. This model's maximum context length is 131072 "
+    "tokens and your request has 3073 input tokens (128000 > 131072 - 3073).",
+    "max_tokens must be at least 1, got -186.",
+    "The decoder prompt (length 5000) is longer than the maximum model length of 4096.",
+    # SGLang
+    "The input (61709 tokens) is longer than the model's context length (40960 tokens).",
+    "Input length (160062 tokens) exceeds the maximum allowed length (59862 tokens).",
+    "Requested token count exceeds the model's maximum context length of 32768 tokens.",
+    # llama.cpp and llama-cpp-python
+    "request (4390 tokens) exceeds the available context size (4096 tokens), try increasing it",
+    "the request exceeds the available context size. try increasing the context size or enable context shift",
+    "Requested tokens (2285) exceed context window of 2048",
+    # TGI
+    "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 2048. Given: 1244 `inputs` tokens",
+    "Input validation error: `inputs` must have less than 1024 tokens. Given: 1872",
+    # Anthropic, Ollama, Mistral, Gemini, Bedrock
+    "prompt is too long: 208310 tokens > 200000 maximum",
+    "input length and `max_tokens` exceed context limit: 178959 + 64000 > 200000, decrease input length",
+    "prompt too long; exceeded max context length by 412 tokens",
+    "Prompt contains 40000 tokens, too large for model with 32768 maximum context length",
+    "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).",
+    "Input is too long for requested model.",
+]
+
+
+@pytest.mark.parametrize("words", OVERFLOWS)
+async def test_a_request_longer_than_the_context_is_told_by_the_servers_words(words: str) -> None:
+    async with model_of(lambda asked: failure(400, words)) as (model, server):
+        with pytest.raises(ContextOverflow, match="longer than the model's context"):
+            await ask(model)
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"object": "error", "message": OVERFLOWS[0], "type": "BadRequestError", "code": 400},
+        {"error": OVERFLOWS[13], "error_type": "validation"},
+        {"detail": OVERFLOWS[7]},
+        {"error": {"message": "too much", "code": "context_length_exceeded"}},
+        {"error": {"code": 500, "message": "too much", "type": "exceed_context_size_error"}},
+    ],
+)
+@pytest.mark.parametrize("status", [400, 413, 422, 500])
+async def test_in_whatever_form_it_comes(body: dict[str, Any], status: int) -> None:
+    async with model_of(lambda asked: web.Response(body=orjson.dumps(body), status=status)) as (model, _):
+        with pytest.raises(ContextOverflow):
+            await ask(model)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "max_tokens is too large: 200000. This model supports at most 16384 completion tokens.",
+        "The response was filtered due to the prompt triggering our content management policy.",
+        "Invalid 'stop': array too long. Expected an array with maximum length 4.",
+    ],
+)
+async def test_what_is_no_overflow_is_refused_in_the_servers_words(words: str) -> None:
+    async with model_of(lambda asked: failure(400, words)) as (model, server):
+        with pytest.raises(RequestRefused, match="refused") as raised:
+            await ask(model)
+    assert words in str(raised.value)
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("status", [413, 429])
+async def test_a_request_above_a_minutes_allowance_is_not_tried_again(status: int) -> None:
+    words = "Request too large for model `m` on tokens per minute (TPM): Limit 6000, Requested 8000, please reduce"
+    async with model_of(lambda asked: failure(status, words)) as (model, server):
+        with pytest.raises(RequestRefused, match="Limit 6000, Requested 8000"):
+            await ask(model)
+    assert len(server.asked) == 1
+
+
+async def test_what_a_user_said_of_contexts_is_not_taken_for_the_servers_words() -> None:
+    part = {"loc": ["body", "messages", 0], "msg": "Field required", "input": {"content": "context length exceeded"}}
+    body = orjson.dumps({"detail": [part]})
+    async with model_of(lambda asked: web.Response(body=body, status=422)) as (model, _):
+        with pytest.raises(RequestRefused, match=r"body\.messages\.0: Field required"):
+            await ask(model)
+
+
+async def test_long_words_are_shortened() -> None:
+    async with model_of(lambda asked: web.Response(text="no " * 10_000, status=400)) as (model, _):
+        with pytest.raises(RequestRefused) as raised:
+            await ask(model)
+    assert len(str(raised.value)) < 600
+
+
+# Going on without ---------------------------------------------------------------------------------------------------
+
+
+def refuses(key: str, response: web.Response) -> Script:
+    """A server that does not take one key of a request."""
+    return lambda asked: response if key in asked.body else "fine"
+
+
+def extra(word: str) -> web.Response:
+    """FastAPI's words for a key that it does not know."""
+    part = {"type": "extra_forbidden", "loc": ["body", word], "msg": "Extra inputs are not permitted", "input": 0}
+    return web.Response(body=orjson.dumps({"detail": [part]}), status=422)
+
+
+def unsupported(word: str) -> web.Response:
+    """OpenAI's words."""
+    return failure(400, f"Unsupported parameter: '{word}' is not supported with this model.", param=word)
+
+
+MAX_TOKENS = (
+    "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+)
+UNEXPECTED = web.Response(body=b'{"detail": "Unexpected fields in the request: {\'seed\'}"}', status=422)
+
+
+@pytest.mark.parametrize(
+    ("word", "response"),
+    [
+        ("max_tokens", failure(400, MAX_TOKENS, param="max_tokens")),
+        ("seed", unsupported("seed")),
+        ("seed", extra("seed")),
+        ("seed", UNEXPECTED),
+        ("seed", failure(400, "property 'seed' is unsupported")),
+        ("seed", failure(400, 'Invalid JSON payload received. Unknown name "seed": Cannot find field.')),
+        ("stop", unsupported("stop")),
+        ("temperature", unsupported("temperature")),
+        ("top_p", failure(400, "`temperature` and `top_p` cannot both be specified for this model.")),
+    ],
+)
+async def test_a_word_that_a_server_does_not_take_is_left_out_from_then_on(word: str, response: web.Response) -> None:
+    async with model_of(refuses(word, response)) as (model, server):
+        model = model.endpoint.model("small", stop=["user:"])
+        for _ in range(2):
+            assert (await ask(model, sampling=Sampling(max_tokens=100))).text == "fine"
+        assert model.endpoint.unsupported == {"small": {word}}
+    assert [word in asked.body for asked in server.asked] == [True, False, False]
+    assert server.asked[-1].body.get("max_completion_tokens", 100) == 100
+
+
+async def test_many_at_once_that_meet_a_refusal_all_go_on() -> None:
+    async with model_of(refuses("seed", unsupported("seed"))) as (model, _):
+        replies = await ask_all(model, 100)
+    assert {reply if isinstance(reply, BaseException) else reply.text for reply in replies} == {"fine"}
+
+
+async def test_models_of_one_endpoint_may_differ_in_what_they_take() -> None:
+    def script(asked: Asked) -> Any:
+        return unsupported("seed") if asked.body["model"] == "small" and "seed" in asked.body else "fine"
+
+    async with model_of(script) as (model, server):
+        await ask(model)
+        await ask(model.endpoint.model("large"))
+        assert model.endpoint.unsupported == {"small": {"seed"}}
+    assert "seed" in server.asked[-1].body
+
+
+async def test_a_reply_ends_at_a_stop_that_the_server_does_not_know() -> None:
+    def script(asked: Asked) -> Any:
+        return unsupported("stop") if "stop" in asked.body else "two . user: and three"
+
+    async with model_of(script) as (model, _):
+        assert (await ask(model.endpoint.model("small", stop=["user:"]))).text == "two . "
+
+
+@pytest.mark.parametrize("word", ["temperature", "top_p"])
+async def test_a_temperature_that_is_refused_is_for_the_user_to_change(word: str) -> None:
+    words = f"Unsupported value: '{word}' does not support 0.5 with this model. Only the default (1) is supported."
+    async with model_of(lambda asked: failure(400, words, param=word)) as (model, server):
+        with pytest.raises(RequestRefused, match=f"default \\(1\\).*set `{word}` to what it names"):
+            await ask(model, sampling=Sampling(0.5, 0.5))
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Invalid parameter: 'response_format' of type 'json_schema' is not supported with this model.",
+        "This response_format type is unavailable now",
+        "This model does not support response format `json_schema`.",
+        "Failed to parse grammar",
+    ],
+)
+async def test_a_form_falls_back_to_any_json_and_then_to_none(words: str) -> None:
+    asking = Sampling(0.5, max_tokens=100, format=FORM)
+
+    def form(asked: Asked) -> str | None:
+        return asked.body.get("response_format", {}).get("type")
+
+    for taken in ("json_object", None):
+        async with model_of(lambda asked, taken=taken: "fine" if form(asked) == taken else failure(400, words)) as (
+            model,
+            server,
+        ):
+            for _ in range(2):
+                assert (await ask(model, sampling=asking)).text == "fine"
+            await ask(model.endpoint.model("small"), sampling=asking)
+        kinds = ["json_schema", "json_object"] + ([None] if taken is None else [])
+        assert [form(asked) for asked in server.asked] == [*kinds, taken, taken]
+
+
+async def test_a_refusal_that_stays_ends_the_call() -> None:
+    async with model_of(lambda asked: failure(400, "unsupported: seed, response_format, stop")) as (model, server):
+        with pytest.raises(RequestRefused, match="unsupported: seed"):
+            await ask(model.endpoint.model("small", stop=["."]), sampling=Sampling(0.5, 1.0, 100, FORM))
+        with pytest.raises(RequestRefused, match="unsupported: seed"):
+            await ask(model, sampling=SAMPLING)
+    assert len(server.asked) == 6
