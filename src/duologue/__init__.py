@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     )
     from duologue.errors import DuologueError as DuologueError
     from duologue.metrics import Metric as Metric, Score as Score, Weighted as Weighted
+    from duologue.metrics.base import Supplies as Supplies
     from duologue.models.base import ChatModel as ChatModel, Reply as Reply, Sampling as Sampling
+    from duologue.models.endpoint import Endpoint as Endpoint
     from duologue.reward import MultiturnReward as MultiturnReward, Reward as Reward
     from duologue.simulation import (
         Assistant as Assistant,
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     )
     from duologue.tasks import Task as Task, load_task as load_task
     from duologue.users.base import User as User, Utterance as Utterance
+    from duologue.users.prompted import PromptedUser as PromptedUser, prompted_users as prompted_users
 
 _PUBLIC = {
     "Assistant": "simulation",
@@ -42,16 +45,19 @@ _PUBLIC = {
     "Conversation": "conversation",
     "DuologueError": "errors",
     "Ending": "conversation",
+    "Endpoint": "models.endpoint",
     "Goal": "conversation",
     "Message": "conversation",
     "Metric": "metrics",
     "MultiturnReward": "reward",
+    "PromptedUser": "users.prompted",
     "Reaction": "conversation",
     "Reply": "models.base",
     "Request": "conversation",
     "Reward": "reward",
     "Sampling": "models.base",
     "Score": "metrics",
+    "Supplies": "metrics.base",
     "Task": "tasks",
     "User": "users.base",
     "Utterance": "users.base",
@@ -60,6 +66,7 @@ _PUBLIC = {
     "load_assistant": "simulation",
     "load_task": "tasks",
     "look_ahead": "simulation",
+    "prompted_users": "users.prompted",
 }
 
 __version__ = "0.1.0"

@@ -224,7 +224,8 @@ def doctor(recipe: RecipeFile, set_: Overrides = None, as_json: Json = False) ->
 
     from duologue.run.doctor import examine
 
-    findings, asked = [], None
+    findings: list[Finding] = []
+    asked: tuple[str, str] | None = None
     for finding in examine(_recipe(recipe, set_, None)):
         findings.append(finding)
         if not as_json and (finding.endpoint, finding.model) != asked:
