@@ -95,7 +95,7 @@ def adaptive(state: Table, first: int) -> Found:
 
     values = asyncio.run(race(look_ahead, [True] * len(state.truth)))
     counts = [len(row) for row in values]
-    means = np.array([np.mean([v for v in row if v is not None]) for row in values])
+    means = np.array([float(np.mean([v for v in row if v is not None])) for row in values])
     return Found(means, _best_and_worst(values), sum(counts), max(counts) - 1)
 
 

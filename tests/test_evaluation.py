@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -399,3 +400,9 @@ async def test_tables_fit_a_terminal_of_100_columns(journal: Journal) -> None:
     assert all(len(line) <= 100 for line in text.splitlines())
     assert "colours · users: train · sampled · 36 conversations an arm" in text
     assert "single-turn-blind" in text and "complete" in text and "12.3" in text and "±0.5" in text
+
+
+async def test_a_figure_that_gives_no_share_is_named(journal: Journal) -> None:
+    half: Any = lambda conversation, goal: 0.5  # noqa: E731
+    with pytest.raises(DataError, match=r'task "colours": figure "half" gave 0.5, which is no Share'):
+        await play(journal, "base", says(all_colours), task=replace(TASK, figures={"half": half}))

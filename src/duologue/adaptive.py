@@ -3,7 +3,7 @@
 Every candidate starts with `START` look-aheads. After each round one more goes to those near the leader or
 the trailer, until these two are apart, or have had `MOST`. Leader l and trailer t are apart once
 
-    n (m_l − m_t)  ≥  b · √2 s,      n = 2 ÷ (1/n_l + 1/n_t),   b = 1.35 (C − 1)^0.77
+    n (m_l − m_t)  ≥  b · √2 s,      n = 2 ÷ (1/n_l + 1/n_t),   b = 1.36 (C − 1)^0.77
 
 with m the means of n look-aheads and s the spread of look-aheads about their candidate's mean, pooled over the
 state: the difference's sum over n look-aheads, in standard deviations of one difference, reaches a constant.
@@ -28,9 +28,12 @@ from duologue.conversation import Conversation, Goal
 from duologue.errors import RecipeError
 from duologue.models.base import Reply
 from duologue.reward import LOST_LIMIT, MultiturnReward, Outcome, Reward, summarise
+from duologue.statistics import FLAT
 
 START = 2
 """Look-aheads of every candidate before any is left out."""
+ALIKE = 4
+"""Look-aheads of every candidate before all are taken to be alike where all values are equal."""
 MOST = 16
 """Look-aheads of a candidate that choose; the sample numbers from here on measure."""
 FRESH = 4
@@ -61,7 +64,7 @@ class _Standing:
 
 def boundary(candidates: int) -> float:
     """b: how far apart the sums of leader and trailer must be, in standard deviations of one difference."""
-    return 1.35 * (candidates - 1) ** 0.77
+    return 1.36 * (candidates - 1) ** 0.77
 
 
 def still_open(values: Sequence[Values], may_win: Sequence[bool]) -> list[int]:
@@ -76,7 +79,10 @@ def still_open(values: Sequence[Values], may_win: Sequence[bool]) -> list[int]:
     if ends is None:
         return []
     leader, trailer = ends
-    reach = boundary(len(values)) * math.sqrt(2) * _spread(running)
+    spread = _spread(running)
+    if max(spread, leader.mean - trailer.mean) <= FLAT:
+        return [c.place for c in running if len(values[c.place]) < ALIKE]
+    reach = boundary(len(values)) * math.sqrt(2) * spread
     if _ahead(leader, trailer) >= reach:
         return []
     near = [

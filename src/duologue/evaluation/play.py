@@ -166,11 +166,20 @@ class _Stage:
         outcome = await self.scorer(conversation, goal)
         reward = Share(0, 0) if outcome.value is None else Share(outcome.value)
         figures = {**general_figures(conversation, self.counter), "reward": reward}
-        figures |= {name: figure(conversation, goal) for name, figure in self.task.figures.items()}
+        figures |= {name: self._share(name, conversation, goal) for name in self.task.figures}
         return {
             "figures": {name: [float(share.count), float(share.base)] for name, share in figures.items()},
             "unscored": None if outcome.value is not None else outcome.why or "unknown",
         }
+
+    def _share(self, name: str, conversation: Conversation, goal: Goal) -> Share:
+        found: Any = self.task.figures[name](conversation, goal)
+        if not isinstance(found, Share):
+            raise DataError(
+                f'task "{self.task.name}": figure "{name}" gave {found!r}, which is no Share: return Share({found!r}), '
+                "say"
+            )
+        return found
 
 
 def _transcript(conversation: Conversation) -> dict[str, Any]:

@@ -7,8 +7,7 @@ import math
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from duologue.background import in_order
 from duologue.conversation import Ending, Goal, message_rows
 from duologue.errors import RecipeError, RunError
 from duologue.evaluation import Family, summarise, visits
-from duologue.journal import Journal, RunLock, write_atomically
+from duologue.journal import Journal, write_atomically
 from duologue.recipe import Recipe
 from duologue.run.check import check, known_figures
 from duologue.run.endpoints import calls_made, opened
@@ -61,7 +60,7 @@ def train(recipe: Recipe, folder: Path, *, restart: bool = False, cached: bool =
             f'the recipe has [[train]], and no arm to train among evaluate.arms ({arms}): add "trained", '
             "or evaluate alone, with `duologue evaluate`"
         )
-    with _opened(run, recipe, restart=restart):
+    with run.opened(recipe, restart=restart):
         return _work(run, recipe, training, watch, cached)
 
 
@@ -90,7 +89,7 @@ def evaluate(
             f"{', '.join(untrained)}: not trained yet in {folder}: train first, with `duologue train`, "
             "or name other arms with --set evaluate.arms='[\"base\"]'"
         )
-    with _opened(run, recipe, restart=restart):
+    with run.opened(recipe, restart=restart):
         return _work(run, recipe, [], watch, cached)
 
 
@@ -103,15 +102,6 @@ def _work(run: RunFolder, recipe: Recipe, training: list[Job], watch: Watch, cac
     evaluation = _summary(run, recipe)
     report(run.path)
     return evaluation
-
-
-@contextmanager
-def _opened(run: RunFolder, recipe: Recipe, *, restart: bool) -> Generator[None]:
-    """A run's folder, made or gone on in, and locked."""
-    run.path.parent.mkdir(parents=True, exist_ok=True)
-    with RunLock(run.path.with_name(f".{run.path.name}.lock"), run.path):
-        run.begin(recipe, restart=restart)
-        yield
 
 
 def _plain(recipe: Recipe) -> dict[str, Any]:
