@@ -125,6 +125,18 @@ def test_fewer_conversations_give_the_figures_of_a_run_that_had_so_few(
     assert counts(afterwards) == {"base": 2}
 
 
+def test_an_arm_of_the_recipes_own_is_trained_played_and_looked_at(tmp_path: Path, small_model: Path) -> None:
+    short = {"short": {"train": [{**TABLE["train"][0], "steps": 1}]}}
+    evaluation = {**TABLE["evaluate"], "arms": ["base", "short"], "conversations": 2}
+    own = parse(
+        {**recipe(small_model).model_dump(mode="json", exclude_unset=True), "arms": short, "evaluate": evaluation},
+        "small.toml",
+    )
+    assert counts(train(own, tmp_path / "small", watch=unwatched)) == {"base": 2, "short": 2}
+    (row,) = simulate(own, "short", tmp_path / "small", count=1, split="test", watch=unwatched)
+    assert row["messages"]
+
+
 def test_other_users_are_played_beside_the_first(run: Path, small_model: Path) -> None:
     evaluation = evaluate(recipe(small_model, "evaluate.users.unseen.profiles=unseen"), run, watch=unwatched)
     assert counts(evaluation) == counts(evaluation, "unseen") == {"base": 4, "trained": 4}

@@ -202,9 +202,9 @@ def simulate(
     """
     check(recipe, [arm])
     run = RunFolder(folder)
-    if recipe.arm(arm).served:
+    if recipe.uses_endpoints:
         folder.mkdir(parents=True, exist_ok=True)
-    with opened(recipe.arm(arm), run.calls, cached=cached) as (loop, endpoints):
+    with opened(recipe, run.calls, cached=cached) as (loop, endpoints):
         wiring = arm_wiring(recipe, arm, run, endpoints)
         goals = [(task, goal, index) for task in wiring.tasks for goal, index in _cycled(task.goals(split), count)]
         work = (

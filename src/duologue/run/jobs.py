@@ -40,7 +40,7 @@ def train_arm(recipe: Recipe, name: str, folder: RunFolder, progress: Progress, 
     arm = recipe.arm(name)
     source = arm.assistant.model
     policy = from_nothing(arm) if source == NEW else load_local(source)
-    with opened(arm, folder.calls, cached=cached) as (loop, endpoints):
+    with opened(recipe, folder.calls, cached=cached) as (loop, endpoints):
         for stage_name, settings in zip(stage_settings(arm).items(), arm.stages, strict=True):
             policy = _stage(arm, name, stage_name, settings, policy, folder, progress, loop, endpoints)
     last = folder.stage(name, list(stage_settings(arm))[-1]) / "model"
