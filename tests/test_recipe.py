@@ -78,7 +78,7 @@ def test_an_unknown_value_names_the_nearest_known_one(override: str, right: str)
     [
         ("reward.window=ful", "plain.toml: reward.window: a number of turns, or \"full\"; it is 'ful'"),
         ("reward.window=-1", 'plain.toml: reward.window: a number of turns, or "full"; it is -1'),
-        ("reward.samples=0", "plain.toml: reward.samples: input should be greater than 0; it is 0"),
+        ("reward.samples=0", 'plain.toml: reward.samples: a number of look-aheads, 1 or more, or "adaptive"; it is 0'),
         ("train.0={steps=3}", 'plain.toml: train.0: say which algorithm, like algorithm = "grpo"'),
         ("task=groceries", "plain.toml: task: write [task] with name = \"groceries\", say; it is 'groceries'"),
         ("train.0.micro_groups=7", "plain.toml: train.0.micro_groups: must divide groups = 40; it is 7"),

@@ -151,8 +151,8 @@ class MetricSettings(BaseModel):
 class RewardSettings(Settings):
     """`[reward]`."""
 
-    samples: int = Field(default=3, gt=0)
-    """Look-aheads a reply (k)."""
+    samples: Annotated[int, Field(gt=0)] | Literal["adaptive"] = 3
+    """Look-aheads a reply (k); "adaptive" for as many as it takes to tell a state's best reply from its worst."""
     window: Annotated[int, Field(ge=0)] | Literal["full"] = 2
     """Turns of a look-ahead (w), or "full" to the conversation's end."""
     reacts: bool = True
@@ -426,6 +426,7 @@ def _validated(table: Table, where: str) -> Recipe:
 
 
 SHAPES = {
+    "reward.samples": 'a number of look-aheads, 1 or more, or "adaptive"',
     "task": 'write [task] with name = "groceries", say',
     "reward.window": 'a number of turns, or "full"',
     "reward.metrics": "a metric is a weight, like accuracy = 1.0, or a table, like tokens = { weight = -1.0 }",
@@ -459,7 +460,7 @@ def _sentences(error: ValidationError) -> Iterable[str]:
 
 def _place(loc: tuple[int | str, ...]) -> str:
     """The dotted key, without the names of the kinds that were tried there."""
-    tried = {*ALGORITHMS, "float", "MetricSettings", "constrained-int", "int", "literal['full']"}
+    tried = {*ALGORITHMS, "float", "MetricSettings", "constrained-int", "int", "literal['full']", "literal['adaptive']"}
     return ".".join(str(part) for part in loc if part not in tried)
 
 

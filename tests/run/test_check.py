@@ -66,6 +66,7 @@ def test_what_stops_no_arm_of_the_run_is_let_through(override: str) -> None:
     ("stage", "override", "sentence"),
     [
         ('{algorithm="dpo"}', "reward.samples=1", "set reward.samples to 2 or more"),
+        ('{algorithm="grpo"}', "reward.samples=adaptive", "choose between replies, they do not value one"),
         ('{algorithm="grpo"}', "assistant.temperature=0", "draws equal candidates"),
         ('{algorithm="dpo"}', "assistant.temperature=0", "draws equal candidates"),
         ('{algorithm="sft"}', "assistant.temperature=0", "draws equal candidates"),

@@ -238,10 +238,12 @@ def timeless(run: Path) -> list[tuple[str, dict[str, Any]]]:
     return sorted(told, key=lambda entry: entry[0])
 
 
+@pytest.mark.parametrize("samples", ["2", "adaptive"])
 def test_sft_and_dpo_that_were_killed_leave_the_journal_and_model_of_a_whole_run(
-    tmp_path: Path, small_model: Path
+    tmp_path: Path, small_model: Path, samples: str
 ) -> None:
-    staged = recipe(small_model, STAGES, 'evaluate.arms=["trained"]', "evaluate.conversations=2")
+    options = ('evaluate.arms=["trained"]', "evaluate.conversations=2", f"reward.samples={samples}")
+    staged = recipe(small_model, STAGES, *options)
     train(staged, tmp_path / "whole", watch=unwatched)
     for watch in (kill_at(6, "loss"), kill_at(9, "states compared"), kill_at(3, "loss")):
         with pytest.raises(Killed):

@@ -224,6 +224,7 @@ def test_an_output_in_no_folder_is_named(tmp_path: Path) -> None:
         ({"task": []}, r"without a \[task\] the goals come with the lines: give \[user\] a model"),
         ({"reward": {"metrics": {"tokns": 1.0}}}, 'no metric "tokns"; did you mean "tokens"'),
         ({"assistant": {"model": "scripted:oracel"}}, 'no scripted assistant "oracel"; did you mean "oracle"'),
+        ({"reward": {"samples": "adaptive"}}, "choose between replies, they do not value one"),
         ({"assistant": {"prompt": "proactiv"}}, 'did you mean "proactive"'),
     ],
 )

@@ -9,7 +9,7 @@ from duologue.metrics.base import Supplies
 from duologue.models.scripted import ScriptedModel
 from duologue.recipe import SCRIPTED_USER, FamilySettings, Recipe, UserSettings
 from duologue.reward import Scorer
-from duologue.run.wiring import NEW, is_scripted, script
+from duologue.run.wiring import ADAPTIVE, NEW, is_scripted, script
 from duologue.tasks import Task
 from duologue.training.settings import DpoSettings, GrpoSettings, SftSettings, TrainSettings
 from duologue.users.profiles import PROFILES
@@ -88,7 +88,9 @@ def _faults(stage: TrainSettings, arm: Recipe) -> Iterator[str]:
         yield "assistant.temperature = 0 draws equal candidates, which teach nothing: set it above 0"
     if isinstance(stage, GrpoSettings) and arm.assistant.top_p < 1:
         yield "it learns from replies drawn from the whole distribution: leave assistant.top_p at 1"
-    if isinstance(stage, DpoSettings) and arm.reward.samples < 2:
+    if isinstance(stage, GrpoSettings) and arm.reward.samples == "adaptive":
+        yield ADAPTIVE
+    if isinstance(stage, DpoSettings) and arm.reward.samples == 1:
         yield "one half of a candidate's look-aheads chooses, the other measures: set reward.samples to 2 or more"
 
 

@@ -31,7 +31,7 @@ from duologue.recipe import SCRIPTED_USER, Recipe, Table
 from duologue.run.check import check_task
 from duologue.run.endpoints import opened
 from duologue.run.folder import fingerprint
-from duologue.run.wiring import Wiring, wire
+from duologue.run.wiring import ADAPTIVE, Wiring, wire
 from duologue.seeding import derive, digest
 from duologue.tasks import Task
 
@@ -63,6 +63,8 @@ def score_file(
         raise DataError(f"{target} is there already: move it away, or give another --output")
     task = _task(recipe)
     check_task(recipe, task)
+    if recipe.reward.samples == "adaptive":
+        raise RecipeError(ADAPTIVE)
     total = sum(1 for _ in _lines(source))
     part = target.with_name(f"{target.name}.{_fingerprint(recipe, source)}.part")
     ledger = target.with_name(f"{target.name}.calls.sqlite")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from duologue.adaptive import FRESH
 from duologue.background import BackgroundLoop
 from duologue.journal import Journal
 from duologue.recipe import Recipe, Table, parse
@@ -75,7 +77,7 @@ def _stage(
         seed=derive(arm.seed, "train", stage_name),
         tasks=wiring.tasks,
         policy=policy,
-        partners=wiring.partners,
+        partners=partial(wiring.partners, fresh=FRESH if isinstance(settings, DpoSettings) else 0),
         loop=loop,
         journal=Journal(folder.journal),
         progress=progress,

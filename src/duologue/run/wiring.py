@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from duologue import models
+from duologue.adaptive import START, AdaptiveReward
+from duologue.dataset import Rewarding
 from duologue.errors import RecipeError, nearest
 from duologue.metrics.base import Counter, Judge, Supplies
 from duologue.models.base import ChatModel, Sampling, count_bytes
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from duologue.models.local import LocalModel
 
 SCRIPTED = "scripted:"
+ADAPTIVE = "adaptive look-aheads choose between replies, they do not value one: set reward.samples to a number, like 3"
+"""Why they are refused where a value is needed."""
 NEW = "new"
 """The model of an assistant that starts from nothing."""
 
@@ -125,13 +129,22 @@ class Wiring:
         return Supplies(self.counter, judge(self.recipe, self.endpoints))
 
     def reward(self, task: Task, assistant: Assistant | None = None) -> MultiturnReward:
-        """The multiturn-aware reward in a task."""
+        """The multiturn-aware reward in a task.
+
+        Raises:
+            RecipeError: it would look ahead adaptively, which gives no value.
+        """
+        if self.recipe.reward.samples == "adaptive":
+            raise RecipeError(ADAPTIVE)
+        return self._reward(task, self.recipe.reward.samples, assistant or self.assistant(task))
+
+    def _reward(self, task: Task, samples: int, assistant: Assistant) -> MultiturnReward:
         settings = self.recipe.reward
         return MultiturnReward(
-            assistant or self.assistant(task),
+            assistant,
             task.user,
             settings.of(task),
-            settings.samples,
+            samples,
             settings.window,
             turn_limit=task.turn_limit,
             reacts=settings.reacts,
@@ -142,9 +155,15 @@ class Wiring:
         """R of whole conversations in a task."""
         return Scorer(self.recipe.reward.of(task), self.supplies)
 
-    def partners(self, task: Task) -> tuple[Assistant, MultiturnReward]:
-        """Who replies in a task, and how replies are rewarded."""
+    def partners(self, task: Task, *, fresh: int = 0) -> tuple[Assistant, Rewarding]:
+        """Who replies in a task, and how replies are rewarded.
+
+        Args:
+            fresh: look-aheads that measure the gap of a pair, where adaptive ones choose it.
+        """
         assistant = self.assistant(task)
+        if self.recipe.reward.samples == "adaptive":
+            return assistant, AdaptiveReward(self._reward(task, START, assistant), fresh)
         return assistant, self.reward(task, assistant)
 
 

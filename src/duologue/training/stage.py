@@ -12,10 +12,9 @@ from transformers import PrinterCallback, Trainer, TrainerCallback
 
 from duologue.background import BackgroundLoop
 from duologue.conversation import message_rows
-from duologue.dataset import Group
+from duologue.dataset import Group, Rewarding
 from duologue.errors import ModelError
 from duologue.journal import Journal
-from duologue.reward import MultiturnReward
 from duologue.simulation import Assistant
 from duologue.tasks.base import Task
 from duologue.training.arguments import newest_checkpoint
@@ -23,7 +22,7 @@ from duologue.training.arguments import newest_checkpoint
 if TYPE_CHECKING:
     from duologue.models.local import LocalModel
 
-Partners = Callable[[Task], tuple[Assistant, MultiturnReward]]
+Partners = Callable[[Task], tuple[Assistant, Rewarding]]
 """A task → who replies in it, and how replies are rewarded; both with the current policy."""
 Figures = dict[str, float | None]
 """A step's figures by name; None where there is none."""
