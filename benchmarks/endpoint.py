@@ -12,234 +12,37 @@ and the mock to the others.
 from __future__ import annotations
 
 import argparse
-import asyncio
-import gc
 import json
-import os
-import re
-import statistics
 import subprocess
 import sys
-import tempfile
-import threading
-import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
 import orjson
-from endpoint_bare import Branch, Client, play
-from endpoint_mock import FAULTS, LATENCY
-from endpoint_ours import SAMPLES, Made, Models, Work, World, building, exploring, rewarding, watched
+from endpoint_faults import faults
+from endpoint_mock import LATENCY
+from endpoint_ours import SAMPLES, Made, Work, building, exploring, rewarding
+from endpoint_rounds import (
+    AMPLE,
+    HERE,
+    QUICK,
+    Figure,
+    Measured,
+    Server,
+    Sizes,
+    bare,
+    cpu_ms,
+    folder,
+    graph,
+    in_turns,
+    median,
+    ours,
+    seconds,
+)
 
 from duologue.journal import Journal, write_atomically
-from duologue.models.calls import Calls
-from duologue.models.endpoint import Endpoint
-from duologue.reward import Reward
-
-HERE = Path(__file__).parent
-AMPLE = 4096
-"""In flight where the graph alone is to be the limit."""
-DEADLINE = 2.0
-"""Seconds of an attempt where the server fails."""
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One line of the table."""
-
-    workload: str
-    against: str
-    ours: float
-    bound: float
-    unit: str
-    ratio: float
-    target: str
-    reached: bool
-    more: Mapping[str, Any] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        word = "reached" if self.reached else "MISSED"
-        more = "".join(f"\n    {name}: {_shown(value)}" for name, value in self.more.items())
-        return (
-            f"{self.workload}\n    ours {_shown(self.ours)} {self.unit}, {self.against} {_shown(self.bound)}; "
-            f"ratio {self.ratio:.3f}; {self.target}: {word}{more}"
-        )
-
-
-def _shown(value: Any) -> str:
-    return f"{value:,.4g}" if isinstance(value, float) else str(value)
-
-
-# ---- The server, and one measurement -------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What one round took."""
-
-    seconds: float
-    """From the first call to the last reply."""
-    cpu: float
-    """Of this process, closing included."""
-    calls: int
-    most: int
-    """Calls that waited at the server at a time."""
-    server_cpu: float
-    fingerprint: str
-    """Of all bodies, whatever their order."""
-    met: dict[str, int]
-
-    @property
-    def cpu_ms(self) -> float:
-        """Milliseconds of processor time a call."""
-        return 1e3 * self.cpu / self.calls
-
-
-class Server:
-    """The mock's process: `with Server() as server: …`."""
-
-    def __enter__(self) -> Server:
-        free = sorted(os.sched_getaffinity(0))
-        command = [sys.executable, str(HERE / "endpoint_mock.py")]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        if len(free) > 1:
-            os.sched_setaffinity(self._process.pid, free[1:])
-            os.sched_setaffinity(0, free[:1])
-        assert self._process.stdout is not None
-        self._address = f"http://127.0.0.1:{int(self._process.stdout.readline())}"
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(10)
-
-    def url(self, mode: str) -> str:
-        """Where a mode is served."""
-        return f"{self._address}/{mode}/v1"
-
-    def told(self, what: str) -> Any:
-        """What the server knows."""
-        with urlopen(f"{self._address}/{what}") as response:
-            return orjson.loads(response.read())
-
-    def measure(self, round_: Callable[[], Awaitable[float]]) -> Measured:
-        """A round, which gives its seconds."""
-        before = self.told("forget")
-        gc.collect()
-        cpu = time.process_time()
-        seconds = asyncio.run(_awaited(round_))
-        cpu = time.process_time() - cpu
-        stats = self.told("stats")
-        spent = stats["cpu"] - before["cpu"]
-        return Measured(seconds, cpu, stats["requests"], stats["most"], spent, stats["fingerprint"], stats["met"])
-
-
-async def _awaited(round_: Callable[[], Awaitable[float]]) -> float:
-    return await round_()
-
-
-def bare(server: Server, mode: str, branches: list[Branch], in_flight: int) -> Measured:
-    """The bare client's round."""
-
-    async def round_() -> float:
-        async with Client(server.url(mode), in_flight) as client:
-            started = time.perf_counter()
-            await play(client, branches)
-            return time.perf_counter() - started
-
-    return server.measure(round_)
-
-
-def ours(
-    server: Server, mode: str, work: Work, in_flight: int, *, calls: Path | None, timeout: float = 60.0
-) -> Measured:
-    """Our round; with the record of calls in a file where one is named."""
-
-    async def round_() -> float:
-        record = None if calls is None else Calls(calls)
-        async with Endpoint(server.url(mode), in_flight=in_flight, calls=record, timeout=timeout) as endpoint:
-            started = time.perf_counter()
-            await work(World(models(endpoint)))
-            seconds = time.perf_counter() - started
-        if record is not None:
-            record.close()
-        return seconds
-
-    return server.measure(round_)
-
-
-def models(endpoint: Endpoint) -> Models:
-    """The mock's one model in every role."""
-    return lambda role: endpoint.model("mock", role=role)
-
-
-def graph(server: Server, mode: str, work: Work) -> tuple[list[Made], list[Branch]]:
-    """Which calls the work makes; a round that also warms up."""
-    made: list[Made] = []
-
-    async def round_() -> float:
-        async with Endpoint(server.url(f"{mode}-recorded"), in_flight=AMPLE) as endpoint:
-            made.extend(await watched(models(endpoint), work))
-        return 0.0
-
-    server.measure(round_)
-    bodies = server.told("bodies")
-    return made, [each.branch(bodies) for each in made]
-
-
-@contextmanager
-def folder() -> Iterator[Path]:
-    """For one round's files."""
-    with tempfile.TemporaryDirectory() as name:
-        yield Path(name)
-
-
-def in_turns(repeats: int, rounds: Mapping[str, Callable[[], Measured]]) -> dict[str, list[Measured]]:
-    """Each round so many times, one after the other; all must have sent the same."""
-    found: dict[str, list[Measured]] = {name: [] for name in rounds}
-    for _ in range(repeats):
-        for name, round_ in rounds.items():
-            found[name].append(round_())
-    sent = {(each.calls, each.fingerprint) for measured in found.values() for each in measured}
-    assert len(sent) == 1, f"the rounds did not send the same requests: {sent}"
-    return found
-
-
-def median(measured: list[Measured], of: Callable[[Measured], float]) -> float:
-    """Over the repeats."""
-    return statistics.median(of(each) for each in measured)
-
-
-def seconds(measured: Measured) -> float:
-    return measured.seconds
-
-
-def cpu_ms(measured: Measured) -> float:
-    return measured.cpu_ms
-
-
-# ---- The figures ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """How much of everything."""
-
-    repeats: int = 3
-    goals: int = 16
-    many: int = 512
-    throughput: int = 64
-    conversations: tuple[int, int] = (1_000, 100_000)
-    faults: int = 111
-
-
-QUICK = Sizes(repeats=1, goals=8, many=64, throughput=16, conversations=(200, 2_000), faults=24)
 
 
 def _recorded(server: Server, mode: str, work: Work, in_flight: int) -> Callable[[], Measured]:
@@ -384,88 +187,6 @@ def memory(server: Server, sizes: Sizes) -> list[Figure]:
         Figure(f"{name}: memory grows", "limit", grown, 50.0, "MB", grown / 50.0, "< 50 MB", grown < 50.0, more),
         Figure(f"{name}: bytes each", "at first", each[lots], each[few], "B", ratio, "linear", ratio <= 1.05),
     ]
-
-
-def faults(server: Server, sizes: Sizes) -> list[Figure]:
-    """5 % of attempts failing in each way, against the same calls without."""
-    work = rewarding(sizes.faults)
-    clean = ours(server, "fixed", work, 64, calls=None)
-    limit = 1.5 * clean.seconds + DEADLINE
-    alone = {fault: _faulty(server, work, fault) for fault in FAULTS}
-    worst = max(alone, key=lambda fault: alone[fault].measured.seconds)
-    return [
-        _against_clean(f"5 % of attempts {worst}, the slowest of the faults alone", alone[worst], clean, limit, alone),
-        _against_clean("5 % of each of the faults together", _faulty(server, work, "faults"), clean, limit, {}),
-    ]
-
-
-@dataclass(frozen=True)
-class Faulty:
-    """A round among faults."""
-
-    measured: Measured
-    scored: int
-    """Look-aheads."""
-    lost: Counter[str]
-    """Look-aheads by the reason they are listed with."""
-    left: str
-    """Tasks, threads and sockets that were not there before, in words."""
-
-    @property
-    def floor(self) -> float:
-        """Seconds that these attempts fill with 64 in flight, were each sent the moment there is room."""
-        each = {"429": 0.0, "429-retry-after": 0.0, "hang": DEADLINE, "drip": DEADLINE}
-        return sum(count * each.get(fault, LATENCY) for fault, count in self.measured.met.items()) / 64
-
-
-def _faulty(server: Server, work: Work, mode: str) -> Faulty:
-    outcomes: list[Reward] = []
-    left: list[asyncio.Task[Any]] = []
-
-    async def keep(world: World) -> None:
-        outcomes.extend(await work(world))
-        left.extend(asyncio.all_tasks() - {asyncio.current_task()})
-
-    before = _held()
-    measured = ours(server, mode, keep, 64, calls=None, timeout=DEADLINE)
-    after = _held()
-    lost = Counter(_reason(why) for reward in outcomes for why in reward.failures)
-    words = f"{len(left)} tasks, {after[0] - before[0]} threads, {after[1] - before[1]} files and sockets"
-    return Faulty(measured, sum(reward.counted for reward in outcomes), lost, words)
-
-
-def _held() -> tuple[int, int]:
-    return threading.active_count(), sum(1 for _ in Path("/proc/self/fd").iterdir())
-
-
-def _reason(why: str) -> str:
-    """The kind of a reason, without addresses and numbers."""
-    return re.sub(r"http\S+|\d+", "…", why)[:160]
-
-
-def _against_clean(name: str, faulty: Faulty, clean: Measured, limit: float, alone: Mapping[str, Faulty]) -> Figure:
-    spent = faulty.measured.seconds
-    more = {
-        "calls": f"{clean.calls}, and {faulty.measured.calls - clean.calls:+} for the faults: {faulty.measured.met}",
-        "look-aheads": f"{faulty.scored} scored, {faulty.lost.total()} listed as failed: {dict(faulty.lost)}",
-        "left behind": faulty.left,
-        "what these attempts take with 64 in flight at best, s": faulty.floor,
-        "CPU ms a call": f"{faulty.measured.cpu_ms:.3f}, clean {clean.cpu_ms:.3f}",
-    }
-    if alone:
-        more["each alone, s"] = {fault: round(each.measured.seconds, 2) for fault, each in alone.items()}
-    ratio, target = spent / clean.seconds, f"≤ 1.5 × + the deadline ({limit:.2f} s)"
-    return Figure(
-        f"{clean.calls:,} calls, {name}",
-        "the clean run",
-        spent,
-        clean.seconds,
-        "s",
-        ratio,
-        target,
-        spent <= limit,
-        more,
-    )
 
 
 FIGURES: dict[str, Callable[[Server, Sizes], list[Figure]]] = {

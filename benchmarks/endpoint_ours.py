@@ -31,7 +31,7 @@ from duologue.tasks.base import Task
 from duologue.users.base import User, UserMaker
 from duologue.users.prompted import prompted_users
 
-REQUEST_BYTES = 3000
+REQUEST_BYTES = 2250
 WINDOW, SAMPLES, CANDIDATES = 2, 3, 2
 DEPTHS = (0, 1, 2)
 """Turns before the candidates: they are the replies of a conversation of six messages."""

@@ -1,16 +1,17 @@
 """Adaptive look-aheads: more of them where it is still open which reply is the best and which the worst.
 
-Every candidate starts with `START` look-aheads. After each round one more goes to those near the leader or
-the trailer, until these two are apart, or have had `MOST`. Leader l and trailer t are apart once
+Every candidate starts with `START` look-aheads. After each round, one more goes to the leader and the trailer, and
+to either's closest rival where that one is near, until leader l and trailer t are apart or have had `MOST`:
 
-    n (m_l − m_t)  ≥  b · √2 s,      n = 2 ÷ (1/n_l + 1/n_t),   b = 1.36 (C − 1)^0.77
+    (m_l − m_t) ÷ (s √(2/n))  ≥  b ÷ n,      n = 2 ÷ (1/n_l + 1/n_t),   b = 2.5 (C − 1)^0.9
 
-with m the means of n look-aheads and s the spread of look-aheads about their candidate's mean, pooled over the
-state: the difference's sum over n look-aheads, in standard deviations of one difference, reaches a constant.
-A constant boundary for the sum is that of Wald's sequential probability ratio test (Ann. Math. Stat. 16, 1945);
-asking whether the best is better than the worst, not whether each is the very best or worst, is what makes
-few look-aheads enough. b was fitted in simulation (`benchmarks/adaptive.py`): where noise is twice the signal, C
-candidates take 3.9 look-aheads each on average; they take fewer where the signal is stronger.
+with m the means, n the look-aheads and s the spread of a look-ahead (`_spread`). On the left is the difference in
+standard errors. Fewer of them are asked for the more look-aheads were spent: what is not apart by then is hardly
+worth more. (A test that stops at a boundary, after Wald, Ann. Math. Stat. 16, 1945; leader, trailer and rivals as in
+"top two" selection, Russo, Oper. Res. 68, 2020.) It asks whether the best is better than the worst, not whether
+they are the very best and worst: that is what makes few look-aheads enough. The numbers were fitted with
+`benchmarks/adaptive.py`: where noise is twice the signal, a candidate takes 3.9 look-aheads on average, 2 or 3 where
+it is smaller.
 
 What is asked for depends on the state's own values alone, so neither the order in which look-aheads finish nor
 a run that was stopped in between changes it. Stopping on the data biases the means: these look-aheads choose a
@@ -38,8 +39,10 @@ MOST = 16
 """Look-aheads of a candidate that choose; the sample numbers from here on measure."""
 FRESH = 4
 """Look-aheads of either reply of a pair that measure its gap."""
-NEAR = 0.1
-"""Share of the boundary within which a candidate may yet turn out to be the best or the worst."""
+NEAR = 0.12
+"""Share of b within which a rival of the leader or the trailer is looked ahead from, too."""
+TOTAL = 2
+"""What the spread of all values, whatever candidate they are of, counts for in s, in degrees of freedom."""
 
 Values = Sequence[float | None]
 """A candidate's look-aheads in the order of their sample numbers, None where one was lost."""
@@ -63,8 +66,8 @@ class _Standing:
 
 
 def boundary(candidates: int) -> float:
-    """b: how far apart the sums of leader and trailer must be, in standard deviations of one difference."""
-    return 1.36 * (candidates - 1) ** 0.77
+    """b: how far apart leader and trailer must be, as `_lead` measures it."""
+    return 2.5 * (candidates - 1) ** 0.9
 
 
 def still_open(values: Sequence[Values], may_win: Sequence[bool]) -> list[int]:
@@ -78,19 +81,18 @@ def still_open(values: Sequence[Values], may_win: Sequence[bool]) -> list[int]:
     ends = _ends(running)
     if ends is None:
         return []
-    leader, trailer = ends
     spread = _spread(running)
-    if max(spread, leader.mean - trailer.mean) <= FLAT:
+    if spread <= FLAT:
         return [c.place for c in running if len(values[c.place]) < ALIKE]
-    reach = boundary(len(values)) * math.sqrt(2) * spread
-    if _ahead(leader, trailer) >= reach:
+    leader, trailer = ends
+    enough = boundary(len(values))
+    if _lead(leader, trailer, spread) >= enough:
         return []
-    near = [
-        c.place
-        for c in running
-        if (c.may_win and _ahead(leader, c) <= NEAR * reach) or _ahead(c, trailer) <= NEAR * reach
-    ]
-    return [place for place in near if len(values[place]) < MOST]
+    behind = [(_lead(leader, c, spread), c) for c in running if c.may_win and c is not leader]
+    before = [(_lead(c, trailer, spread), c) for c in running if c is not trailer]
+    rivals = [min(of, key=lambda entry: entry[0]) for of in (behind, before) if of]
+    asked = {leader.place, trailer.place, *(c.place for lead, c in rivals if lead <= NEAR * enough)}
+    return sorted(place for place in asked if len(values[place]) < MOST)
 
 
 def best_and_worst(values: Sequence[Values], may_win: Sequence[bool]) -> tuple[int, int] | None:
@@ -124,17 +126,26 @@ def _ends(running: Sequence[_Standing]) -> tuple[_Standing, _Standing] | None:
     return max(winners, key=lambda c: c.mean), min(running, key=lambda c: c.mean)
 
 
-def _ahead(one: _Standing, other: _Standing) -> float:
-    """The sum by which one candidate is ahead of another, as over equally many look-aheads."""
-    return (one.mean - other.mean) * 2 / (1 / one.count + 1 / other.count)
+def _lead(one: _Standing, other: _Standing, spread: float) -> float:
+    """By how many standard errors one candidate is ahead of another, times n."""
+    n = 2 / (1 / one.count + 1 / other.count)
+    return (one.mean - other.mean) / (spread * math.sqrt(2 / n)) * n
 
 
 def _spread(running: Sequence[_Standing]) -> float:
-    """s; a few values tell a spread badly, and one taken too small ends a race too early: it counts for more."""
-    freedom = sum(c.count - 1 for c in running)
+    """s: about the candidates' means, pooled, drawn towards the spread of all the state's values.
+
+    Where look-aheads succeed or fail, two that agree by chance look like no noise at all; the spread of all tells
+    otherwise. The factor makes up for what the spread of few values is off by: too small ends a race too early.
+    """
+    count = sum(c.count for c in running)
+    freedom = count - len(running)
     if freedom == 0:
         return math.inf
-    return math.sqrt(math.fsum(c.squares for c in running) / freedom * (1 + 2 / freedom))
+    middle = math.fsum(c.count * c.mean for c in running) / count
+    squares = math.fsum(c.squares for c in running)
+    total = (squares + math.fsum(c.count * (c.mean - middle) ** 2 for c in running)) / (count - 1)
+    return math.sqrt((squares + TOTAL * total) / (freedom + TOTAL) * (1 + 2 / freedom))
 
 
 async def race(look_ahead: LookAhead, may_win: Sequence[bool]) -> list[list[float | None]]:

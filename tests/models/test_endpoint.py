@@ -123,6 +123,7 @@ async def test_the_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPa
     [
         (completion("so", finish="length"), "so", "length"),
         (completion("so", finish="content_filter"), "so", "stop"),
+        (completion(None, finish="content_filter"), "", "stop"),
         (completion(""), "", "stop"),
         (completion(None, refusal="i will not"), "i will not", "stop"),
         (completion(None, finish="length"), "", "length"),

@@ -55,10 +55,11 @@ def answers(slots: InFlight, limited: list[bool]) -> None:
         slots.answered(limited=one)
 
 
-def test_refusals_by_chance_leave_the_limit_about_as_it_is() -> None:
+@pytest.mark.parametrize("share", [0.05, 0.12])
+def test_refusals_by_chance_leave_the_limit_about_as_it_is(share: float) -> None:
     chance, slots, limits = random.Random(0), InFlight(64), list[int]()
     for _ in range(200):
-        answers(slots, [chance.random() < 0.05 for _ in range(64)])
+        answers(slots, [chance.random() < share for _ in range(64)])
         limits.append(slots.limit)
     assert sum(limits) / len(limits) > 58
 

@@ -42,6 +42,8 @@ Counter = Callable[[str], int]
 
 LONGEST_WAIT = 20.0
 """Seconds between two attempts at most, unless the server names more."""
+LONGEST_WAIT_WITH_OTHERS = 2.0
+"""Likewise, where other calls got their replies meanwhile: the server is there, and the fault was this call's."""
 QUEUED = 0.1
 """What an attempt counts that was one too many while others got their replies: it waits for its turn."""
 
@@ -190,14 +192,15 @@ class Endpoint:
             except RequestRefused as error:
                 raise self._standing.failed(error) from None
             except Trouble as trouble:
-                queues = trouble.limited and self._standing.answered > answered
-                tries, answered = tries + (QUEUED if queues else 1.0), self._standing.answered
-                await asyncio.sleep(self._wait(trouble, tries, model))
+                others, answered = self._standing.answered > answered, self._standing.answered
+                tries += QUEUED if trouble.limited and others else 1.0
+                longest = LONGEST_WAIT_WITH_OTHERS if others else LONGEST_WAIT
+                await asyncio.sleep(self._wait(trouble, tries, longest, model))
             else:
                 self._standing.succeeded()
                 return reply
 
-    def _wait(self, trouble: Trouble, tries: float, model: str) -> float:
+    def _wait(self, trouble: Trouble, tries: float, longest: float, model: str) -> float:
         """Seconds before the next attempt.
 
         Raises:
@@ -211,8 +214,8 @@ class Endpoint:
         if tries >= self._retries + 1:
             what = f"no reply after {int(tries)} attempts, the last: {trouble.reason}"
             raise self._standing.failed(ModelError(f"{self._place}, model {model}: {what}; {trouble.advice}"))
-        longest = min(LONGEST_WAIT, self._backoff * 2 ** max(0.0, tries - 1.0))
-        wait = max(trouble.wait, longest * (0.5 + 0.5 * random.random()))
+        backoff = min(longest, self._backoff * 2 ** max(0.0, tries - 1.0))
+        wait = max(trouble.wait, backoff * (0.5 + 0.5 * random.random()))
         if trouble.limited:
             self._slots.pause(wait)
         return wait

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-REFUSED_LIMIT = 0.1
+REFUSED_LIMIT = 0.2
 """Share of refused calls above which fewer are sent: below it refusals are chance, not the server's limit."""
 GROWTH = 1.1
 """What the limit grows by after a window that shows that there is room; by half a call at least."""
@@ -26,7 +26,7 @@ class InFlight:
         in_flight.answered(limited=status == 429)
 
     Over a window of about as many answers as the limit, the share of refusals for being too many is measured.
-    Above 10 % the limit shrinks by that share, at most by half; else it grows back by 10 %. So a server that
+    Above 20 % the limit shrinks by that share, at most by half; else it grows back by 10 %. So a server that
     refuses at random costs no speed, and one that refuses all above N is soon asked about N at a time.
 
     Args:

@@ -137,7 +137,7 @@ def read_reply(body: bytes, query: Query, counter: Callable[[str], int]) -> Repl
     """The reply in an answer.
 
     A refusal is a reply. A reply cut before its first word (a model that thought until its tokens were used
-    up) is an empty one. Thoughts are left out, whether the server has set them apart or not. Tokens that the
+    up), or withheld by a provider's filter, is an empty one. Thoughts are left out, whether the server has set them apart or not. Tokens that the
     server does not count are counted by `counter`.
 
     Raises:
@@ -175,7 +175,7 @@ def _text(message: dict[str, Any], finish: Any) -> str | None:
     refusal = message.get("refusal")
     if content is None and isinstance(refusal, str):
         return refusal
-    return "" if content is None and finish == "length" else None
+    return "" if content is None and finish in ("length", "content_filter") else None
 
 
 def _count(number: Any) -> int | None:

@@ -58,7 +58,7 @@ class Heard:
     reading: Reading
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=8192)
 def read_reply(text: str) -> Reading:
     """The reading of a reply, any text.
 
@@ -75,7 +75,7 @@ def read_reply(text: str) -> Reading:
     return Reading(None, tuple(dict.fromkeys(asked)))
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=8192)
 def read_user(text: str) -> Mapping[str, str]:
     """Slot → value of what a user message says; "any" where it names a slot and gives it no value."""
     words = tokens(text)
