@@ -134,7 +134,7 @@ def test_one_lost_look_ahead_does_not_end_a_replys_race() -> None:
 
 def test_a_reply_that_loses_its_look_aheads_is_left_out_soon() -> None:
     values = raced([[None] * MOST, *noisy(0.0, 1.0, noise=0.01, seed=1)])
-    assert [len(row) for row in values] == [START] * 3
+    assert len(values[0]) == START
     assert best_and_worst(values, [True] * 3) == (2, 1)
 
 

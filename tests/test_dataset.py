@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
+from duologue.adaptive import AdaptiveReward, Choice
 from duologue.conversation import Conversation, Ending, Goal, Message, Request
 from duologue.dataset import (
     REDRAWS,
@@ -333,6 +334,91 @@ def test_a_row_is_read_back_as_it_was_written() -> None:
     assert Row.from_json(one.to_json()) == one
 
 
+# ---- adaptive look-aheads -----------------------------------------------------------------------------------
+
+
+def chosen(
+    pair: tuple[int, int] | None, better: Sequence[float | None] = (), worse: Sequence[float | None] = ()
+) -> Row:
+    """A row of adaptive look-aheads: unequal numbers of values, the pair's gap measured on fresh ones."""
+    one = row(("a", (9.0, 8.0)), ("b", (5.0, 7.0, 9.0, 8.0)), ("c", (0.0, 1.0, 2.0)))
+    return replace(one, choice=Choice(pair, (tuple(better), tuple(worse))))
+
+
+def test_adaptive_look_aheads_choose_and_fresh_ones_measure() -> None:
+    (pair,), counts = pairs([chosen((1, 2), (1.0, None, 3.0), (0.5, 9.0, 0.5))], min_gap=0.0, noise=0.0, per_row=3)
+    assert (pair.chosen, pair.rejected, pair.gap) == ("b", "c", 1.5)
+    assert (counts.kept, counts.tied, counts.within_noise) == (1, 0, 0)
+
+
+def test_a_choice_that_fresh_look_aheads_do_not_confirm_is_within_noise() -> None:
+    found, counts = pairs([chosen((1, 2), (1.0, 0.0), (0.0, 1.5))], min_gap=0.0, noise=0.0)
+    assert found == []
+    assert counts.within_noise == 1
+
+
+def test_the_noise_of_an_adaptive_pair_is_that_of_its_fresh_look_aheads() -> None:
+    # Differences 4, 0: variance 8, standard error of their mean 2, which is the gap.
+    one = chosen((1, 2), (4.0, 0.0), (0.0, 0.0))
+    assert len(pairs([one], min_gap=0.0, noise=0.99)[0]) == 1
+    assert len(pairs([one], min_gap=0.0, noise=1.01)[0]) == 0
+
+
+def test_a_row_in_which_nothing_was_chosen_or_measured_is_tied() -> None:
+    assert pairs([chosen(None), chosen((1, 2), (None,), (1.0,))], min_gap=0.0, noise=0.0)[1].tied == 2
+
+
+def test_an_adaptive_pair_that_was_never_measured_is_refused() -> None:
+    with pytest.raises(DataError, match="fresh ones"):
+        pairs([chosen((1, 2))], min_gap=0.0, noise=0.0)
+
+
+def test_the_best_reply_of_an_adaptive_row_is_the_one_chosen() -> None:
+    assert [reply.text for _, reply in best_replies([chosen((1, 2)), chosen(None)])] == ["b"]
+
+
+@pytest.mark.parametrize("one", [chosen((1, 2), (1.0, None), (0.5, 2.0)), chosen(None)])
+def test_an_adaptive_row_is_read_back_as_it_was_written(one: Row, tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.jsonl")
+    journal.append("key", "row", one.to_json())
+    (entry,) = journal.read("row")
+    assert Row.from_json(entry.value) == one
+
+
+def adaptively(model: Any) -> Any:
+    """Partners whose rewards are adaptive."""
+
+    def partners(task: Task) -> tuple[Assistant, AdaptiveReward]:
+        assistant = Assistant(model)
+        return assistant, AdaptiveReward(MultiturnReward(assistant, task.user, task.metrics, window=1))
+
+    return partners
+
+
+async def test_a_group_carries_what_adaptive_look_aheads_chose() -> None:
+    assistant, reward = adaptively(Babbler())(task := task_of())
+    group = await explore(assistant, task, reward, GOALS[0], depth=0, candidates=6, seed=7)
+    one = row_of(group)
+    assert one.choice == group.choice
+    assert one.choice is not None and one.choice.pair is not None
+    best, worst = (one.candidates[place] for place in one.choice.pair)
+    means = [mean for c in one.candidates if (mean := c.mean(range(len(c.values)))) is not None]
+    assert (best.mean(range(len(best.values))), worst.mean(range(len(worst.values)))) == (max(means), min(means))
+
+
+async def test_an_adaptive_build_that_was_cut_short_makes_the_rows_of_one_that_was_not(tmp_path: Path) -> None:
+    planned = plan(12)
+    entries: list[list[Any]] = []
+    for name, stops in (("whole", (None,)), ("parts", (2, 7, None))):
+        for stop_at in stops:
+            journal = Journal(tmp_path / f"{name}.jsonl")
+            model = Babbler(pauses=shuffled(stop_at or 0))
+            await built(planned, model, journal, stop_at=stop_at, partners=adaptively(model))
+        entries.append(sorted(Journal(tmp_path / f"{name}.jsonl").read()))
+    assert len(entries[0]) == 12
+    assert entries[0] == entries[1]
+
+
 # ---- building -----------------------------------------------------------------------------------------------
 
 
@@ -340,9 +426,11 @@ def plan(count: int, task: Task | None = None) -> list[Visit]:
     return visits([task or task_of()], count, deepest=2, seed=1)
 
 
-async def built(planned: Sequence[Visit], model: Any, journal: Journal, *, stop_at: int | None = None) -> list[int]:
+async def built(
+    planned: Sequence[Visit], model: Any, journal: Journal, *, stop_at: int | None = None, partners: Any = None
+) -> list[int]:
     steps: list[int] = []
-    partners = partners_of(model)
+    partners = partners or partners_of(model)
     work = build(planned, partners, candidates=3, journal=journal, key="build/dpo/0-dpo", concurrency=4)
     async for done in work:
         steps.append(done)
