@@ -3,7 +3,7 @@
 Every candidate starts with `START` look-aheads. After each round, one more goes to the leader and the trailer, and
 to either's closest rival where that one is near, until leader l and trailer t are apart or have had `MOST`:
 
-    (m_l − m_t) ÷ (s √(2/n))  ≥  b ÷ n,      n = 2 ÷ (1/n_l + 1/n_t),   b = 2.5 (C − 1)^0.9
+    (m_l − m_t) ÷ (s √(2/n))  ≥  b ÷ n,      n = 2 ÷ (1/n_l + 1/n_t),   b = 2.65 (C − 1)^0.86
 
 with m the means, n the look-aheads and s the spread of a look-ahead (`_spread`). On the left is the difference in
 standard errors. Fewer of them are asked for the more look-aheads were spent: what is not apart by then is hardly
@@ -41,8 +41,10 @@ FRESH = 4
 """Look-aheads of either reply of a pair that measure its gap."""
 NEAR = 0.12
 """Share of b within which a rival of the leader or the trailer is looked ahead from, too."""
-TOTAL = 2
-"""What the spread of all values, whatever candidate they are of, counts for in s, in degrees of freedom."""
+PRIOR = 3
+"""Degrees of freedom that each of two guesses counts for in s: see `_spread`."""
+USUAL = 0.4
+"""The spread of a look-ahead that is guessed at first: of rewards that run from about 0 to about 1."""
 
 Values = Sequence[float | None]
 """A candidate's look-aheads in the order of their sample numbers, None where one was lost."""
@@ -67,7 +69,7 @@ class _Standing:
 
 def boundary(candidates: int) -> float:
     """b: how far apart leader and trailer must be, as `_lead` measures it."""
-    return 2.5 * (candidates - 1) ** 0.9
+    return 2.65 * (candidates - 1) ** 0.86
 
 
 def still_open(values: Sequence[Values], may_win: Sequence[bool]) -> list[int]:
@@ -133,19 +135,22 @@ def _lead(one: _Standing, other: _Standing, spread: float) -> float:
 
 
 def _spread(running: Sequence[_Standing]) -> float:
-    """s: about the candidates' means, pooled, drawn towards the spread of all the state's values.
+    """s: the spread about the candidates' means, pooled, and drawn towards two guesses.
 
-    Where look-aheads succeed or fail, two that agree by chance look like no noise at all; the spread of all tells
-    otherwise. The factor makes up for what the spread of few values is off by: too small ends a race too early.
+    Where look-aheads succeed or fail, a few that agree by chance look like no noise at all. So the spread of all
+    values, whatever candidate they are of, counts too, and so does the usual one, but as no more than twice the
+    spread of all: rewards in another unit, or without noise, do not wait for it. The factor makes up for what a
+    spread of few values is off by: one too small ends a race too early.
     """
     count = sum(c.count for c in running)
     freedom = count - len(running)
-    if freedom == 0:
+    if count < 2:
         return math.inf
     middle = math.fsum(c.count * c.mean for c in running) / count
     squares = math.fsum(c.squares for c in running)
     total = (squares + math.fsum(c.count * (c.mean - middle) ** 2 for c in running)) / (count - 1)
-    return math.sqrt((squares + TOTAL * total) / (freedom + TOTAL) * (1 + 2 / freedom))
+    guesses = total + min(USUAL**2, 4 * total)
+    return math.sqrt((squares + PRIOR * guesses) / (freedom + 2 * PRIOR) * (1 + 2 / (freedom + PRIOR)))
 
 
 async def race(look_ahead: LookAhead, may_win: Sequence[bool]) -> list[list[float | None]]:

@@ -138,3 +138,21 @@ async def test_who_gives_up_waiting_takes_nothing() -> None:
     await asyncio.gather(waiting, return_exceptions=True)
     async with asyncio.timeout(5):
         await bucket.take(1.0)
+
+
+async def test_a_call_that_is_tried_again_goes_before_all_who_wait() -> None:
+    limit, order = InFlight(1), list[str]()
+
+    async def call(name: str, *, first: bool = False) -> None:
+        await limit.enter(first=first)
+        order.append(name)
+        limit.leave()
+
+    await limit.enter()
+    waiting = [asyncio.ensure_future(call(name)) for name in ("one", "two")]
+    await asyncio.sleep(0)
+    waiting.append(asyncio.ensure_future(call("again", first=True)))
+    await asyncio.sleep(0)
+    limit.leave()
+    await asyncio.gather(*waiting)
+    assert order == ["again", "one", "two"]

@@ -186,7 +186,7 @@ class Endpoint:
         while True:
             without = frozenset(self.unsupported.get(model, NOTHING))
             try:
-                reply = await self._attempt(call, without)
+                reply = await self._attempt(call, without, again=tries > 0)
             except Unsupported as refused:
                 self.unsupported.setdefault(model, set()).add(refused.word)
             except RequestRefused as error:
@@ -220,24 +220,30 @@ class Endpoint:
             self._slots.pause(wait)
         return wait
 
-    async def _attempt(self, call: _Call, without: Set[str]) -> Reply:
+    async def _attempt(self, call: _Call, without: Set[str], *, again: bool) -> Reply:
         """One attempt, within every limit, and booked whatever comes of it."""
         body = call.query.body(without) if without else call.body
         most = Usage(len(body), call.query.sampling.max_tokens)  # a token is at least a byte
         worst = self._price.of(most)
-        async with self._slots:
+        await self._slots.enter(first=again)
+        try:
             await self._allowed(most)
             if self._calls is not None:
                 await self._calls.reserve(worst)
-            started = perf_counter()
-            try:
-                reply = await self._exchange(call, body, without)
-            except BaseException as error:
-                billed = error.billed if isinstance(error, Trouble) else isinstance(error, asyncio.CancelledError)
-                self._book_loss(call, most, worst, billed)
-                raise
-            self._book(call, reply, most, worst, perf_counter() - started)
-            return reply
+            return await self._booked(call, body, without, most, worst)
+        finally:
+            self._slots.leave()
+
+    async def _booked(self, call: _Call, body: bytes, without: Set[str], most: Usage, worst: float) -> Reply:
+        started = perf_counter()
+        try:
+            reply = await self._exchange(call, body, without)
+        except BaseException as error:
+            billed = error.billed if isinstance(error, Trouble) else isinstance(error, asyncio.CancelledError)
+            self._book_loss(call, most, worst, billed)
+            raise
+        self._book(call, reply, most, worst, perf_counter() - started)
+        return reply
 
     async def _allowed(self, most: Usage) -> None:
         if self._requests is not None:

@@ -21,7 +21,7 @@ BURST = 0.1
 class InFlight:
     """One limit on calls under way, shared by all work; it follows what the server can take.
 
-        async with in_flight:
+        async with in_flight:       # or, for a call that was sent before: await in_flight.enter(first=True)
             …
         in_flight.answered(limited=status == 429)
 
@@ -67,26 +67,42 @@ class InFlight:
         if self.limit == 1:
             self._closed_until = asyncio.get_running_loop().time() + seconds
 
-    async def __aenter__(self) -> None:
+    async def enter(self, *, first: bool = False) -> None:
+        """Wait for a place; `leave` gives it back.
+
+        Args:
+            first: before all who wait. A call that is tried again holds up the rest of its conversation.
+        """
         if self._running >= self.limit or self._waiting:
-            await self._queue()
+            await self._queue(first)
         else:
             self._running += 1
         if self._closed_until:
             await self._reopened()
 
-    async def __aexit__(self, *raised: object) -> None:
-        self._leave()
+    def leave(self) -> None:
+        """Give a place back."""
+        self._running -= 1
+        self._admit()
 
-    async def _queue(self) -> None:
+    async def __aenter__(self) -> None:
+        await self.enter()
+
+    async def __aexit__(self, *raised: object) -> None:
+        self.leave()
+
+    async def _queue(self, first: bool) -> None:
         turn = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
+        if first:
+            self._waiting.appendleft(turn)
+        else:
+            self._waiting.append(turn)
         self._admit()
         try:
             await turn
         except asyncio.CancelledError:
             if not turn.cancelled():
-                self._leave()
+                self.leave()
             raise
 
     async def _reopened(self) -> None:
@@ -94,13 +110,9 @@ class InFlight:
             while (left := self._closed_until - asyncio.get_running_loop().time()) > 0:
                 await asyncio.sleep(left)
         except asyncio.CancelledError:
-            self._leave()
+            self.leave()
             raise
         self._closed_until = 0.0
-
-    def _leave(self) -> None:
-        self._running -= 1
-        self._admit()
 
     def _admit(self) -> None:
         while self._waiting and self._running < self.limit:

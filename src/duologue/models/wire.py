@@ -137,8 +137,8 @@ def read_reply(body: bytes, query: Query, counter: Callable[[str], int]) -> Repl
     """The reply in an answer.
 
     A refusal is a reply. A reply cut before its first word (a model that thought until its tokens were used
-    up), or withheld by a provider's filter, is an empty one. Thoughts are left out, whether the server has set them apart or not. Tokens that the
-    server does not count are counted by `counter`.
+    up), or withheld by a provider's filter, is an empty one. Thoughts are left out, whether the server has set
+    them apart or not. Tokens that the server does not count are counted by `counter`.
 
     Raises:
         Unreadable: there is none.
