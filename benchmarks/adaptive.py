@@ -204,9 +204,10 @@ def _clusters(sums: Floats, size: int) -> Floats:
 def _line(name: str, ratios: Sequence[statistics.Ratio], eight: Sequence[statistics.Ratio]) -> str:
     mean = {figure: ratio.mean or 0.0 for figure, ratio in zip(FIGURES, ratios, strict=True)}
     pair, extremes = (statistics.interval(ratios[FIGURES.index(f)], within=(0.0, 1.0)) for f in ("pair", "extremes"))
-    apart = statistics.difference(ratios[2], eight[2], within=(0.0, 1.0))
+    apart = statistics.difference(ratios[FIGURES.index("pair")], eight[FIGURES.index("pair")], within=(0.0, 1.0))
+    difference = "" if ratios is eight else _cell(apart, "+")
     return (
-        f"{name:<9} {mean['calls']:>6.2f} {mean['with measuring']:>14.2f} {_cell(pair):>20} {_cell(apart, '+'):>23} "
+        f"{name:<9} {mean['calls']:>6.3f} {mean['with measuring']:>14.3f} {_cell(pair):>20} {difference:>23} "
         f"{_cell(extremes):>20} {mean['gap']:>6.3f} {mean['rounds']:>6.1f} {mean['most']:>7.2f}"
     )
 

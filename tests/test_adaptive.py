@@ -51,6 +51,17 @@ def test_replies_that_are_close_take_more() -> None:
     assert max(one for one, _ in counts) <= MOST
 
 
+@pytest.mark.parametrize("count", [2, 6])
+def test_where_noise_is_twice_the_signal_half_of_eight_look_aheads_are_enough(count: int) -> None:
+    draws = random.Random(count)
+    truths = [[draws.gauss(0, 0.25) for _ in range(count)] for _ in range(600)]
+    played = [raced(noisy(*truth, noise=0.5, seed=seed)) for seed, truth in enumerate(truths)]
+    assert sum(len(row) for values in played for row in values) / (600 * count) == pytest.approx(3.9, abs=0.25)
+    pairs = [best_and_worst(values, [True] * count) for values in played]
+    right = sum(truth[pair[0]] > truth[pair[1]] for truth, pair in zip(truths, pairs, strict=True) if pair) / 600
+    assert right > {2: 0.73, 6: 0.94}[count]
+
+
 def test_a_reply_in_the_middle_is_left_alone() -> None:
     table = [[1.1, 0.7], [0.5, 0.4], [0.2, -0.4]]
     assert still_open(table, [True] * 3) == [0, 2]
@@ -74,7 +85,7 @@ def test_replies_all_of_whose_values_are_equal_are_taken_to_be_alike_before_long
 @pytest.mark.parametrize("unit", [0.001, 1.0, 1000.0])
 def test_replies_far_apart_are_so_in_any_unit_of_the_reward(unit: float) -> None:
     table = [[value * unit for value in row] for row in noisy(0.0, 1.0, noise=0.01, seed=0)]
-    assert [len(row) for row in raced(table)] == [START, START]
+    assert max(len(row) for row in raced(table)) <= START + 1
 
 
 def test_a_small_difference_between_replies_that_seem_to_have_no_noise_is_looked_at_again() -> None:

@@ -3,15 +3,15 @@
 Every candidate starts with `START` look-aheads. After each round, one more goes to the leader and the trailer, and
 to either's closest rival where that one is near, until leader l and trailer t are apart or have had `MOST`:
 
-    (m_l − m_t) ÷ (s √(2/n))  ≥  b ÷ n,      n = 2 ÷ (1/n_l + 1/n_t),   b = 2.65 (C − 1)^0.86
+    (m_l − m_t) ÷ (s √(2/n))  ≥  b ÷ n,      n = 2 ÷ (1/n_l + 1/n_t),   b = 2.65 (C − 1)^0.84
 
 with m the means, n the look-aheads and s the spread of a look-ahead (`_spread`). On the left is the difference in
 standard errors. Fewer of them are asked for the more look-aheads were spent: what is not apart by then is hardly
 worth more. (A test that stops at a boundary, after Wald, Ann. Math. Stat. 16, 1945; leader, trailer and rivals as in
 "top two" selection, Russo, Oper. Res. 68, 2020.) It asks whether the best is better than the worst, not whether
 they are the very best and worst: that is what makes few look-aheads enough. The numbers were fitted with
-`benchmarks/adaptive.py`: where noise is twice the signal, a candidate takes 3.9 look-aheads on average, 2 or 3 where
-it is smaller.
+`benchmarks/adaptive.py`: a candidate takes 3.9 look-aheads on average where noise is twice the signal, 3 to 3.8
+where it is below the signal, 4.5 to 5.5 where all replies are worth the same.
 
 What is asked for depends on the state's own values alone, so neither the order in which look-aheads finish nor
 a run that was stopped in between changes it. Stopping on the data biases the means: these look-aheads choose a
@@ -69,7 +69,7 @@ class _Standing:
 
 def boundary(candidates: int) -> float:
     """b: how far apart leader and trailer must be, as `_lead` measures it."""
-    return 2.65 * (candidates - 1) ** 0.86
+    return 2.65 * (candidates - 1) ** 0.84
 
 
 def still_open(values: Sequence[Values], may_win: Sequence[bool]) -> list[int]:
