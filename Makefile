@@ -40,7 +40,7 @@ $(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
 ifneq ($(TORCH_INDEX),)
 	$(BIN)/python -m pip install -c constraints.txt --index-url '$(TORCH_INDEX)' torch
 endif
-	$(BIN)/python -m pip install -c constraints.txt -e '.[train,dev]'
+	$(BIN)/python -m pip install -c constraints.txt -e '.[train,ray,dev]'
 	@touch $@
 
 demo: venv

@@ -43,6 +43,7 @@ from endpoint_rounds import (
 )
 
 from duologue.journal import Journal, write_atomically
+from duologue.run.endpoints import collect_seldom
 
 
 def _recorded(server: Server, mode: str, work: Work, in_flight: int) -> Callable[[], Measured]:
@@ -202,6 +203,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a look at everything, too small to count")
     settings = parser.parse_args()
     found: list[Figure] = []
+    collect_seldom()  # as the commands do; the bare client runs in this process, too
     with Server() as server:
         for name in settings.only:
             figures = FIGURES[name](server, QUICK if settings.quick else Sizes())

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from duologue.errors import DataError, DuologueError
+from duologue.errors import DataError, DuologueError, RecipeError
 
 if TYPE_CHECKING:
     from duologue.metrics import MetricFactory
@@ -43,11 +43,15 @@ Runs = Annotated[Path, typer.Option(help="The folder of all runs.")]
 Restart = Annotated[bool, typer.Option("--restart", help="Move an earlier run of this name aside and begin anew.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no tables.")]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Ask endpoints anew, also what they answered before.")]
+OneShard = Annotated[
+    str | None,
+    typer.Option("--shard", help="One part of the work, by goal: 2/8 is the second of eight.", metavar="I/N"),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 ESSENTIAL = ("answers", "fills in forms")
 """Findings of `doctor` without which nothing will work."""
 RUNS = Path("runs")
-GO_ON = ("train", "evaluate", "reward")
+GO_ON = ("train", "evaluate", "reward", "merge")
 """Commands that go on from what an interrupted one did."""
 INTERRUPTED = 130
 """What typer makes of Ctrl-C."""
@@ -115,6 +119,7 @@ def evaluate(
     runs: Runs = RUNS,
     restart: Restart = False,
     no_cache: NoCache = False,
+    shard: OneShard = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -126,9 +131,49 @@ def evaluate(
 
     settings = _recipe(recipe, set_, name)
     folder = runs / settings.name
+    if shard is not None:
+        _evaluate_shard(settings, folder, shard, restart=restart, cached=not no_cache, quiet=quiet or as_json)
+        return
     with _progress(quiet or as_json) as watch:
         evaluation = run_evaluate(settings, folder, restart=restart, cached=not no_cache, watch=watch)
     _show(evaluation, folder, quiet=quiet, as_json=as_json)
+
+
+def _evaluate_shard(settings: Recipe, folder: Path, text: str, *, restart: bool, cached: bool, quiet: bool) -> None:
+    from duologue.run.commands import evaluate_shard
+    from duologue.run.shards import Shard
+
+    shard = Shard.parse(text)
+    if restart:
+        raise RecipeError(f"--restart is for whole runs: delete {shard.folder(folder)} to play this shard anew")
+    with _progress(quiet) as watch:
+        part = evaluate_shard(settings, folder, shard, cached=cached, watch=watch)
+    if not quiet:
+        sys.stderr.write(
+            f"shard {shard} is in {part}; figures need all {shard.of}: "
+            f"duologue merge {folder}.*-of-{shard.of} --output {folder}\n"
+        )
+
+
+@app.command()
+def merge(
+    parts: Annotated[list[Path], typer.Argument(help="Folders of evaluate --shard, or files of reward --shard.")],
+    output: Annotated[Path, typer.Option(help="The run's folder, or the file, that they become.")],
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Join what --shard divided: run folders with their figures and report, or files of rewards.
+
+    Example: duologue merge runs/quickstart.*-of-8 --output runs/quickstart
+    """
+    from duologue.run.merge import merge_rewards, merge_runs
+
+    if parts[0].is_dir():
+        _show(merge_runs(parts, output), output, quiet=quiet, as_json=as_json)
+        return
+    lines = merge_rewards(parts, output)
+    if not quiet:
+        sys.stderr.write(f"{lines} lines merged in {output}\n")
 
 
 @app.command()
@@ -170,6 +215,7 @@ def reward(
     input_: Annotated[Path, typer.Option("--input", help="JSON lines: id, goal, messages, reply.")],
     output: Annotated[Path, typer.Option(help="Where the rewards go: JSON lines, in the same order.")],
     set_: Overrides = None,
+    shard: OneShard = None,
     no_cache: NoCache = False,
     quiet: Quiet = False,
 ) -> None:
@@ -178,9 +224,12 @@ def reward(
     Example: duologue reward recipes/quickstart.toml --input replies.jsonl --output rewards.jsonl
     """
     from duologue.run import reward as run_reward
+    from duologue.run.shards import Shard
 
+    part = Shard.parse(shard) if shard is not None else None
     with _progress(quiet) as watch:
-        lines = run_reward(_recipe(recipe, set_, None), input_, output, cached=not no_cache, watch=watch)
+        settings = _recipe(recipe, set_, None)
+        lines = run_reward(settings, input_, output, shard=part, cached=not no_cache, watch=watch)
     if not quiet:
         sys.stderr.write(f'{lines} lines answered in {output}; a line without a value says why under "error"\n')
 

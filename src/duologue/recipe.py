@@ -25,6 +25,7 @@ from pydantic import (
 
 from duologue.conversation import Goal
 from duologue.errors import RecipeError, nearest
+from duologue.integrations.settings import ScaleSettings
 from duologue.metrics import METRICS, Weighted
 from duologue.models.base import Sampling
 from duologue.models.settings import EndpointSettings, PriceSettings, Served, is_address
@@ -252,6 +253,7 @@ class Recipe(Settings):
     """Arms by name, each the keys it changes; those of a name in `ARMS` are laid over its own."""
     evaluate: EvaluateSettings = EvaluateSettings()
     run: RunSettings = RunSettings()
+    scale: ScaleSettings = ScaleSettings()
 
     @model_validator(mode="before")
     @classmethod
@@ -492,6 +494,7 @@ def _submodel(model: type[BaseModel], part: str) -> type[BaseModel] | None:
         "evaluate": EvaluateSettings,
         "family": FamilySettings,
         "run": RunSettings,
+        "scale": ScaleSettings,
         **ALGORITHMS,
     }
     return tables.get(part, model)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,11 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # else it reports to its makers
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else it warns that this will be the default
 }
+
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Read when Ray is imported: a cluster of our own listens on 127.0.0.1, as on those systems, not to the network."""
+COLOUR = re.compile(r"\x1b\[\d*m")
+"""What makes a terminal write in colour."""
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -83,9 +89,8 @@ class Cluster:
         except failures.RayTaskError as error:
             if isinstance(error.cause, DuologueError):
                 raise error.cause from None
-            raise RunError(
-                f"a shard failed on the Ray cluster; this is a fault of ours, or of a task:\n{error}"
-            ) from None
+            told = COLOUR.sub("", str(error))
+            raise RunError(f"a shard failed on Ray; this is a fault of ours, or of a task:\n{told}") from None
         except failures.RayError as error:
             raise RunError(
                 f"the worker of a shard was lost {RETRIES + 1} times, perhaps for lack of memory "
@@ -102,11 +107,12 @@ def joined(settings: ScaleSettings) -> Generator[Cluster]:
         MissingDependency: Ray is not installed.
         RunError: there is no such cluster, or it cannot be joined.
     """
-    os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
+    wanted = QUIET if settings.address else {**QUIET, **LOOPBACK}
+    os.environ.update({name: os.environ.get(name, value) for name, value in wanted.items()})
     ray = _imported()
     quietly = {"log_to_driver": False, "logging_level": logging.ERROR}
     if settings.address is None:
-        ray.init("local", include_dashboard=False, object_store_memory=MEMORY, _node_ip_address="127.0.0.1", **quietly)
+        ray.init("local", include_dashboard=False, object_store_memory=MEMORY, **quietly)
     else:
         _join(ray, settings.address, quietly)
     try:

@@ -8,21 +8,22 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 from duologue.background import in_order
 from duologue.conversation import Ending, Goal, message_rows
 from duologue.errors import RecipeError, RunError
-from duologue.evaluation import Family, summarise, visits
+from duologue.evaluation import Family, summarise
 from duologue.journal import Journal, write_atomically
 from duologue.recipe import Recipe
+from duologue.run.bill import all_calls
 from duologue.run.check import check, known_figures
-from duologue.run.endpoints import calls_made, opened
-from duologue.run.evaluating import arm_wiring, evaluation_prefix
+from duologue.run.endpoints import opened
+from duologue.run.evaluating import arm_wiring, prefixes, wanted
 from duologue.run.folder import RunFolder
 from duologue.run.jobs import perform
+from duologue.run.shards import Shard, make_part
 from duologue.run.wiring import Wiring
 from duologue.run.workers import Job, run_jobs
 from duologue.seeding import derive
@@ -76,30 +77,76 @@ def evaluate(
         RunError: an arm is to be trained first, or `restart` would move its model away.
     """
     run = RunFolder(folder)
-    check(recipe, recipe.evaluate.arms)
-    trained = _trained_arms(recipe)
+    trained = _checked(recipe, run)
     if restart and any(run.model(arm).exists() for arm in trained):
         raise RunError(
             f"--restart would move {folder} aside with its trained models ({', '.join(trained)}): leave it out, or "
             "train anew with `duologue train --restart`"
         )
-    untrained = [arm for arm in trained if not run.model(arm).exists()]
-    if untrained:
-        raise RunError(
-            f"{', '.join(untrained)}: not trained yet in {folder}: train first, with `duologue train`, "
-            "or name other arms with --set evaluate.arms='[\"base\"]'"
-        )
     with run.opened(recipe, restart=restart):
         return _work(run, recipe, [], watch, cached)
 
 
+def evaluate_shard(recipe: Recipe, folder: Path, shard: Shard, *, cached: bool = True, watch: Watch) -> Path:
+    """Play one shard of the conversations that `evaluate` would play; `merge_runs` makes figures of all shards.
+
+    Args:
+        folder: the whole run's, for its trained models.
+
+    Returns:
+        The shard's own folder, beside it.
+
+    Raises:
+        RunError: as `evaluate`; or that folder is of another shard.
+    """
+    run, part = RunFolder(folder), RunFolder(shard.folder(folder))
+    _checked(recipe, run)
+    make_part(part.path, run.path, shard)
+    with part.opened(recipe, restart=False):
+        _play(part, recipe, [], watch, cached)
+    return part.path
+
+
+def _checked(recipe: Recipe, run: RunFolder) -> list[str]:
+    """The trained arms of a recipe that can be evaluated as it stands."""
+    check(recipe, recipe.evaluate.arms)
+    trained = _trained_arms(recipe)
+    untrained = [arm for arm in trained if not run.model(arm).exists()]
+    if untrained:
+        raise RunError(
+            f"{', '.join(untrained)}: not trained yet in {run.path}: train first, with `duologue train`, "
+            "or name other arms with --set evaluate.arms='[\"base\"]'"
+        )
+    return trained
+
+
 def _work(run: RunFolder, recipe: Recipe, training: list[Job], watch: Watch, cached: bool) -> dict[str, Any]:
+    if recipe.scale.engine == "here":
+        _play(run, recipe, training, watch, cached)
+        return finish(run, recipe)
+    from duologue.run.scale import play_on_ray
+
+    run_jobs(training, perform, processes=_processes(recipe), threads=recipe.run.threads, watch=watch)
+    play_on_ray(recipe, run, cached=cached, watch=watch)
+    return finish(run, recipe)
+
+
+def _play(run: RunFolder, recipe: Recipe, training: list[Job], watch: Watch, cached: bool) -> None:
+    """Do the training, and play the conversations that the journal lacks, on this machine."""
     evaluating = [
         Job("evaluate", arms, _plain(recipe), str(run.path), needs=f"train {arms[0]}", cached=cached)
         for arms in _played_together(recipe)
     ]
     run_jobs([*training, *evaluating], perform, processes=_processes(recipe), threads=recipe.run.threads, watch=watch)
-    evaluation = _summary(run, recipe)
+
+
+def finish(run: RunFolder, recipe: Recipe, ledgers: Sequence[Path] = ()) -> dict[str, Any]:
+    """Write the figures and the report of what the journal holds.
+
+    Args:
+        ledgers: of the calls of the run's parts, where it was merged from some.
+    """
+    evaluation = _summary(run, recipe, ledgers)
     report(run.path)
     return evaluation
 
@@ -135,15 +182,15 @@ def _processes(recipe: Recipe) -> int:
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
-def _summary(run: RunFolder, recipe: Recipe) -> dict[str, Any]:
+def _summary(run: RunFolder, recipe: Recipe, ledgers: Sequence[Path]) -> dict[str, Any]:
     settings, figures = recipe.evaluate.family, known_figures(recipe.tasks())
     metrics = tuple(metric for metric in settings.metrics if metric in figures)
     family = Family(arm=settings.arm, metrics=metrics, users=tuple(recipe.kinds_of_users))
     outgrown: Counter[tuple[str, ...]] = Counter()
     found = summarise(_counting(_conversations(run, recipe), outgrown), family=family, seed=recipe.seed)
     overflows = [dict(zip((*CELL, "count"), (*cell, count), strict=True)) for cell, count in sorted(outgrown.items())]
-    keys = [prefix for _, prefix in _prefixes(recipe)]
-    evaluation = {**found, "outgrown": overflows, "calls": calls_made(run.calls), "keys": keys}
+    keys = [prefix for _, prefix in prefixes(recipe)]
+    evaluation = {**found, "outgrown": overflows, "calls": all_calls(run, ledgers), "keys": keys}
     write_atomically(run.evaluation, json.dumps(evaluation, indent=1))
     return evaluation
 
@@ -158,25 +205,10 @@ def _counting(conversations: Iterable[dict[str, Any]], outgrown: Counter[tuple[s
 
 def _conversations(run: RunFolder, recipe: Recipe) -> Iterator[dict[str, Any]]:
     """The conversations of this evaluation; the journal may hold others, of earlier settings."""
-    wanted = set(_wanted(recipe))
+    keys = {key for _, key in wanted(recipe)}
     for entry in Journal(run.journal).read("conversation"):
-        if entry.key in wanted:
+        if entry.key in keys:
             yield entry.value
-
-
-def _wanted(recipe: Recipe) -> Iterator[str]:
-    """The journal keys of this evaluation."""
-    for task, prefix in _prefixes(recipe):
-        for goal, visit in visits(task.goals("test"), recipe.evaluate.conversations):
-            yield f"{prefix}{goal.id}/{visit}"
-
-
-def _prefixes(recipe: Recipe) -> Iterator[tuple[Task, str]]:
-    """A task and what the journal keys of one arm, kind of users and decoding begin with, for all of them."""
-    evaluate = recipe.evaluate
-    for task, users, arm in product(recipe.tasks(), recipe.kinds_of_users, evaluate.arms):
-        prefix = evaluation_prefix(recipe, arm, task.name, users)
-        yield from ((task, f"{prefix}{decoding}/") for decoding in evaluate.decoding)
 
 
 def report(folder: Path) -> Path:
@@ -236,10 +268,17 @@ async def _simulated(wiring: Wiring, task: Task, goal: Goal, seed: int) -> dict[
     }
 
 
-def reward(recipe: Recipe, source: Path, target: Path, *, cached: bool = True, watch: Watch) -> int:
-    """The reward of every line of a file; the number of lines."""
+def reward(
+    recipe: Recipe, source: Path, target: Path, *, shard: Shard | None = None, cached: bool = True, watch: Watch
+) -> int:
+    """The reward of every line of a file, or of those in a shard; the number of lines."""
     from duologue.run.filter import score_file
 
     return score_file(
-        recipe, source, target, cached=cached, watch=lambda done, total: watch("reward", done, total, "replies")
+        recipe,
+        source,
+        target,
+        shard=shard,
+        cached=cached,
+        watch=lambda done, total: watch("reward", done, total, "replies"),
     )

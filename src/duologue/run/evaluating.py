@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from duologue.background import together
 from duologue.errors import RunError
-from duologue.evaluation import Arm, evaluate
+from duologue.evaluation import Arm, evaluate, visits
 from duologue.journal import Journal
 from duologue.metrics.base import Counter, Supplies
 from duologue.models.base import count_bytes
@@ -19,6 +19,7 @@ from duologue.recipe import AssistantSettings, Recipe
 from duologue.reward import Scorer
 from duologue.run.endpoints import Endpoints, opened
 from duologue.run.folder import RunFolder, fingerprint, stage_settings
+from duologue.run.shards import to_play
 from duologue.run.weights import weights_digest
 from duologue.run.wiring import (
     NEW,
@@ -32,6 +33,7 @@ from duologue.run.wiring import (
     with_users,
 )
 from duologue.run.workers import Progress
+from duologue.tasks import Task
 
 if TYPE_CHECKING:
     from duologue.models.local import LocalModel
@@ -93,14 +95,30 @@ def _start(assistant: AssistantSettings) -> str:
     return assistant.model if assistant.endpoint is not None else weights_digest(assistant.model)
 
 
+def prefixes(recipe: Recipe) -> Iterator[tuple[Task, str]]:
+    """A task and what the journal keys of one arm, kind of users and decoding begin with, for all of them."""
+    for task, users, arm in product(recipe.tasks(), recipe.kinds_of_users, recipe.evaluate.arms):
+        prefix = evaluation_prefix(recipe, arm, task.name, users)
+        yield from ((task, f"{prefix}{decoding}/") for decoding in recipe.evaluate.decoding)
+
+
+def wanted(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """(goal, journal key) for every conversation of this evaluation."""
+    for task, prefix in prefixes(recipe):
+        for goal, visit in visits(task.goals("test"), recipe.evaluate.conversations):
+            yield goal.id, f"{prefix}{goal.id}/{visit}"
+
+
 def evaluate_arms(recipe: Recipe, names: Sequence[str], folder: RunFolder, progress: Progress, *, cached: bool) -> None:
     """Play the conversations of some arms that the journal lacks, all side by side.
 
     Args:
         cached: whether a call that was answered before is answered from what is kept.
     """
-    total = len(names) * len(recipe.task) * len(recipe.kinds_of_users) * len(recipe.evaluate.decoding)
-    total *= recipe.evaluate.conversations
+    conversations = sum(
+        to_play(folder.path, task.goals("test"), recipe.evaluate.conversations)[1] for task in recipe.tasks()
+    )
+    total = len(names) * len(recipe.kinds_of_users) * len(recipe.evaluate.decoding) * conversations
     done = 0
 
     def count() -> None:
@@ -130,20 +148,21 @@ def _work(
     supplies = Supplies(wiring.counter, judge(recipe, endpoints))
     for task, (users, settings) in product(recipe.tasks(), recipe.kinds_of_users.items()):
         met = with_users(task, recipe, settings, endpoints)
-        for decoding in recipe.evaluate.decoding:
+        goals, conversations = to_play(folder.path, task.goals("test"), recipe.evaluate.conversations)
+        for decoding in recipe.evaluate.decoding if conversations else ():
             yield evaluate(
                 arm,
                 met,
                 users,
                 settings.profiles,
-                task.goals("test"),
+                goals,
                 seed=recipe.seed,
                 decoding=decoding,
                 scorer=Scorer(recipe.reward.of(task), supplies),
                 journal=journal,
                 counter=wiring.counter,
                 on_done=count,
-                conversations=recipe.evaluate.conversations,
+                conversations=conversations,
                 concurrency=recipe.evaluate.concurrency,
                 places=places,
                 prefix=evaluation_prefix(recipe, name, task.name, users),

@@ -17,6 +17,7 @@ import hashlib
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -31,6 +32,7 @@ from duologue.recipe import SCRIPTED_USER, Recipe, Table
 from duologue.run.check import check_task
 from duologue.run.endpoints import opened
 from duologue.run.folder import fingerprint
+from duologue.run.shards import Shard, label
 from duologue.run.wiring import ADAPTIVE, Wiring, wire
 from duologue.seeding import derive, digest
 from duologue.tasks import Task
@@ -40,15 +42,22 @@ AT_ONCE = 64
 
 
 def score_file(
-    recipe: Recipe, source: Path, target: Path, *, cached: bool = True, watch: Callable[[int, int], None]
+    recipe: Recipe,
+    source: Path,
+    target: Path,
+    *,
+    shard: Shard | None = None,
+    cached: bool = True,
+    watch: Callable[[int, int], None],
 ) -> int:
     """Score every line of `source` into `target`.
 
     Args:
+        shard: the lines to score, by their goals; their answers are labelled, for `merge_rewards`. None: all.
         cached: whether a call to an endpoint that was answered before is answered from `target`.calls.sqlite.
 
     Returns:
-        The number of lines.
+        The number of lines scored.
 
     Raises:
         DataError: no such file, or `target` is there already, or nowhere to put it.
@@ -65,15 +74,18 @@ def score_file(
     check_task(recipe, task)
     if recipe.reward.samples == "adaptive":
         raise RecipeError(ADAPTIVE)
-    total = sum(1 for _ in _lines(source))
-    part = target.with_name(f"{target.name}.{_fingerprint(recipe, source)}.part")
+    run = _fingerprint(recipe, source)
+    begin = partial(label, shard, sum(1 for _ in _lines(source)), run) if shard else _unlabelled
+    total = sum(1 for _ in _lines(source, shard))
+    part = target.with_name(f"{target.name}.{fingerprint({'run': run, 'shard': str(shard)})}.part")
     ledger = target.with_name(f"{target.name}.calls.sqlite")
     with _alone(part, target) as out, opened(recipe, ledger, cached=cached) as (loop, endpoints):
         done = _whole_lines(out)
         scored = _Scored(wire(recipe, tasks=[task], endpoints=endpoints))
-        answers = in_order((scored.one(*line) for line in _lines(source, skip=done)), at_once=AT_ONCE)
+        work = (_answered(scored, begin, *line) for line in _lines(source, shard, skip=done))
+        answers = in_order(work, at_once=AT_ONCE)
         for answer in loop.each(answers):
-            _write_line(out, orjson.dumps(answer) + b"\n", target)
+            _write_line(out, answer, target)
             done += 1
             watch(done, total)
         part.rename(target)
@@ -115,10 +127,31 @@ def _alone(part: Path, target: Path) -> Generator[BinaryIO]:
         yield out
 
 
-def _lines(source: Path, skip: int = 0) -> Iterator[tuple[int, bytes]]:
-    """(number, line) of the lines after the first `skip`."""
+async def _answered(scored: _Scored, begin: Callable[[int], bytes], number: int, line: bytes) -> bytes:
+    """The line that answers a line."""
+    return begin(number) + orjson.dumps(await scored.one(number, line))[1:] + b"\n"
+
+
+def _unlabelled(number: int) -> bytes:
+    return b"{"
+
+
+def _lines(source: Path, shard: Shard | None = None, skip: int = 0) -> Iterator[tuple[int, bytes]]:
+    """(number, line) of the lines, or of those in a shard, after the first `skip` of them."""
     with source.open("rb") as lines:
-        yield from islice(enumerate(lines, 1), skip, None)
+        numbered = enumerate(lines, 1)
+        mine = numbered if shard is None else ((n, line) for n, line in numbered if shard.holds(_held_by(line, n)))
+        yield from islice(mine, skip, None)
+
+
+def _held_by(line: bytes, number: int) -> str:
+    """What decides in which shard a line is: its goal, or the line itself where none can be read."""
+    try:
+        row = _object(line, number)
+        _check_row(row, number)
+        return _goal(row["goal"], number).id
+    except DataError:
+        return line.decode(errors="replace")
 
 
 def _whole_lines(out: BinaryIO) -> int:

@@ -206,6 +206,8 @@ def _read(path: Path) -> Table:
 
 def _resolved(recipe: Recipe, revisions: Sequence[str]) -> str:
     table = cast(Table, _without_none(recipe.model_dump(mode="json")))
+    for name in table["evaluate"]["users"]:  # with the keys they take from [user]
+        table["evaluate"]["users"][name] = _without_none(recipe.kinds_of_users[name].model_dump(mode="json"))
     return "\n".join([*revisions, "", tomli_w.dumps(table)])
 
 

@@ -120,3 +120,14 @@ def to_play(folder: Path, goals: Sequence[Goal], conversations: int) -> tuple[Se
     """The goals whose conversations are played in a folder, and how many: all, or those of its shard."""
     shard = shard_of(folder)
     return (goals, conversations) if shard is None else shard.part(goals, conversations)
+
+
+def label(shard: Shard, of: int, run: str, number: int) -> bytes:
+    """What the answer to a line of `duologue reward` begins with where it is a shard's, in place of its "{".
+
+    Args:
+        of: lines of the input.
+        run: 16 hexadecimal digits that stand for the recipe and the input.
+        number: of the line, from 1.
+    """
+    return f'{{"line":{number},"of":{of},"shard":"{shard}","run":"{run}",'.encode()
