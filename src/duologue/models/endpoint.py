@@ -182,11 +182,11 @@ class Endpoint:
 
     async def _insist(self, call: _Call) -> Reply:
         """The reply of the first attempt that brings one."""
-        model, tries, answered = call.query.model, 0.0, self._standing.answered
+        model, tries, first, answered = call.query.model, 0.0, False, self._standing.answered
         while True:
             without = frozenset(self.unsupported.get(model, NOTHING))
             try:
-                reply = await self._attempt(call, without, again=tries > 0)
+                reply = await self._attempt(call, without, first=first)
             except Unsupported as refused:
                 self.unsupported.setdefault(model, set()).add(refused.word)
             except RequestRefused as error:
@@ -194,6 +194,7 @@ class Endpoint:
             except Trouble as trouble:
                 others, answered = self._standing.answered > answered, self._standing.answered
                 tries += QUEUED if trouble.limited and others else 1.0
+                first = not trouble.limited
                 longest = LONGEST_WAIT_WITH_OTHERS if others else LONGEST_WAIT
                 await asyncio.sleep(self._wait(trouble, tries, longest, model))
             else:
@@ -220,12 +221,12 @@ class Endpoint:
             self._slots.pause(wait)
         return wait
 
-    async def _attempt(self, call: _Call, without: Set[str], *, again: bool) -> Reply:
+    async def _attempt(self, call: _Call, without: Set[str], *, first: bool) -> Reply:
         """One attempt, within every limit, and booked whatever comes of it."""
         body = call.query.body(without) if without else call.body
         most = Usage(len(body), call.query.sampling.max_tokens)  # a token is at least a byte
         worst = self._price.of(most)
-        await self._slots.enter(first=again)
+        await self._slots.enter(first=first)
         try:
             await self._allowed(most)
             if self._calls is not None:

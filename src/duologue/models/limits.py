@@ -71,7 +71,7 @@ class InFlight:
         """Wait for a place; `leave` gives it back.
 
         Args:
-            first: before all who wait. A call that is tried again holds up the rest of its conversation.
+            first: before all who wait. A call that failed and is tried again holds up the rest of its conversation.
         """
         if self._running >= self.limit or self._waiting:
             await self._queue(first)
