@@ -516,3 +516,11 @@ async def _prefix_of(depth: int) -> Conversation:
     task = task_of(Chatterer(last=2))
     assistant, reward = partners_of(Babbler())(task)
     return (await explore(assistant, task, reward, GOALS[0], depth=depth, candidates=2, seed=7)).prefix
+
+
+def test_rows_that_could_not_be_scored_are_counted_apart_from_ties() -> None:
+    lost = Row("t", "g", 0, (), (Candidate("a", (None, None)), Candidate("b", (None, None))))
+    tied = Row("t", "h", 0, (), (Candidate("a", (1.0, 1.0)), Candidate("b", (1.0, 1.0))))
+    found, counts = pairs([lost, tied, tied], min_gap=0.0, noise=0.0)
+    assert not found
+    assert (counts.unscored, counts.tied) == (1, 2)

@@ -198,6 +198,8 @@ def simulate(
     from duologue.run import simulate as run_simulate
 
     settings = _recipe(recipe, set_, name)
+    if output is not None and not output.parent.is_dir():
+        raise DataError(f"there is no folder {output.parent} for the output: make it first")
     seen = output is None and sys.stdout.isatty()  # then the conversations themselves tell how far it is
     with _progress(quiet or seen) as watch:
         folder = runs / settings.name

@@ -305,6 +305,8 @@ class PairCounts:
     """Rows whose candidates were all alike, or equal in reward."""
     within_noise: int
     """Pairs whose gap did not exceed `min_gap` and the noise."""
+    unscored: int
+    """Rows without a pair of which a candidate lost too many look-aheads to have a value."""
 
 
 def pairs(rows: Sequence[Row], *, min_gap: float, noise: float, per_row: int = 1) -> tuple[list[Pair], PairCounts]:
@@ -330,8 +332,9 @@ def pairs(rows: Sequence[Row], *, min_gap: float, noise: float, per_row: int = 1
         if gap > min_gap and gap > noise * math.sqrt(variance / len(measured)):
             kept.append(Pair(row.task, row.prefix, better.text, worse.text, gap, better.ids, worse.ids))
     with_choice = {id(row) for row, *_ in chosen}
-    tied = sum(id(row) not in with_choice for row in rows)
-    return kept, PairCounts(len(rows), len(kept), tied, len(chosen) - len(kept))
+    without = [row for row in rows if id(row) not in with_choice]
+    unscored = sum(any(not candidate.counts for candidate in row.candidates) for row in without)
+    return kept, PairCounts(len(rows), len(kept), len(without) - unscored, len(chosen) - len(kept), unscored)
 
 
 Compared = tuple[Row, tuple[Candidate, Candidate], list[float], list[float]]

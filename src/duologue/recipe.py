@@ -454,6 +454,8 @@ def _sentences(error: ValidationError) -> Iterable[str]:
             yield f"{place}: {shape}; it is {found['input']!r}"
         elif found["type"] == "literal_error":
             yield _unknown(place, key, found["input"], context["expected"])
+        elif key == "api_key_env":
+            yield f"{place}: it is the name of an environment variable that holds the key, not the key"
         elif found["type"] == "value_error":
             yield f"{place}: {context['error']}; it is {found['input']!r}"
         else:

@@ -74,10 +74,10 @@ def check(folder: Path, kills: int, conversations: int) -> None:
         recorded: set[bytes] = set()
         for _ in range(kills):
             before = len(server.asked)
-            killed(begun(recipe, folder / "killed"), server, draws.randint(1, max(2, calls // kills)))
+            killed(begun(recipe, folder / "killed"), server, draws.randint(1, calls // 5))
             assert not recorded & {key(asked) for asked in server.asked[before:]}, "nothing recorded is asked again"
             recorded = keys(folder / "killed" / "lab" / "calls.sqlite")
-        assert recorded, "it was killed at work"
+        assert recorded, "it got somewhere"
         assert finished(recipe, folder / "killed") == whole
         assert len({key(asked) for asked in server.asked}) == calls, "every call of the whole run, and no other"
 

@@ -19,6 +19,7 @@ from duologue.run import evaluate
 from duologue.run.doctor import examine
 
 MODEL = str(BUILT_IN["tiny"])
+FIGURES = ("success", "turns", "asks_when_missing", "reward")
 
 
 def unwatched(job: str, done: int, total: int, what: str) -> None:
@@ -70,14 +71,11 @@ def recipe(server: str) -> Recipe:
 def test_the_figures_are_those_of_the_same_model_in_this_process(server: str, tmp_path: Path) -> None:
     found = evaluate(recipe(server), tmp_path / "served", watch=unwatched)
     assert not any(cell["reasons"] for cell in found["lost"])
-    for part in (found, found["greedy"]):
-        for figure in ("success", "turns", "asks_when_missing", "reward"):
-            (row,) = [
-                row
-                for row in part["differences"]
-                if (row["arm"], row["against"]) == ("here", "base") and row["metric"] == figure
-            ]
-            assert row["mean"] == 0 or row["low"] <= 0 <= row["high"], (figure, row)
+    rows = [row for part in (found, found["greedy"]) for row in part["differences"] if row["metric"] in FIGURES]
+    assert {(row["arm"], row["against"]) for row in rows} == {("here", "base")}
+    assert len(rows) == 2 * len(FIGURES)
+    for row in rows:  # the server draws by a generator of its own; eight comparisons share one error of 5 %
+        assert row["mean"] == 0 or row["p"] > 0.05 / len(rows), row
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from duologue.conversation import Message
-from duologue.errors import ModelError, RequestRefused
+from duologue.errors import EndpointUnusable, ModelError, RequestRefused
 from duologue.models.base import Reply, Sampling, Usage, count_bytes
 from duologue.models.connections import Connections
 from duologue.models.limits import InFlight, PerMinute
@@ -112,6 +112,8 @@ class Endpoint:
         backoff: float = 0.5,
     ) -> None:
         parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.netloc:
+            raise EndpointUnusable(f"{url} is no address: it is like http://127.0.0.1:8000/v1")
         self._url, self._list = (
             urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{last}", fragment=""))
             for last in ("chat/completions", "models")
@@ -184,9 +186,8 @@ class Endpoint:
         """The reply of the first attempt that brings one."""
         model, tries, first, answered = call.query.model, 0.0, False, self._standing.answered
         while True:
-            without = frozenset(self.unsupported.get(model, NOTHING))
             try:
-                reply = await self._attempt(call, without, first=first)
+                reply = await self._attempt(call, first=first)
             except Unsupported as refused:
                 self.unsupported.setdefault(model, set()).add(refused.word)
             except RequestRefused as error:
@@ -221,13 +222,14 @@ class Endpoint:
             self._slots.pause(wait)
         return wait
 
-    async def _attempt(self, call: _Call, without: Set[str], *, first: bool) -> Reply:
+    async def _attempt(self, call: _Call, *, first: bool) -> Reply:
         """One attempt, within every limit, and booked whatever comes of it."""
-        body = call.query.body(without) if without else call.body
-        most = Usage(len(body), call.query.sampling.max_tokens)  # a token is at least a byte
-        worst = self._price.of(most)
         await self._slots.enter(first=first)
         try:
+            without = frozenset(self.unsupported.get(call.query.model, NOTHING))  # those before it may have found out
+            body = call.query.body(without) if without else call.body
+            most = Usage(len(body), call.query.sampling.max_tokens)  # a token is at least a byte
+            worst = self._price.of(most)
             await self._allowed(most)
             if self._calls is not None:
                 await self._calls.reserve(worst)

@@ -20,6 +20,15 @@ def _address(url: str) -> str:
     return url
 
 
+def _variable(name: str) -> str:
+    if not name.isidentifier():
+        raise ValueError("it is the name of an environment variable that holds the key, not the key")
+    return name
+
+
+Variable = Annotated[str, AfterValidator(_variable)]
+
+
 class PriceSettings(Settings):
     """`price = { input = 0.5, output = 1.5 }`: per million tokens, in the currency of `budget`."""
 
@@ -31,7 +40,7 @@ class EndpointSettings(Settings):
     """`[endpoints.NAME]`: an OpenAI-compatible address, and how hard it may be driven."""
 
     url: Annotated[str, AfterValidator(_address)]
-    api_key_env: str | None = None
+    api_key_env: Variable | None = None
     """The environment variable that holds the key."""
     in_flight: int = Field(default=64, gt=0)
     """Calls under way at a time, for all work together."""
@@ -52,7 +61,7 @@ class Served(Settings):
     in_flight: int | None = Field(default=None, gt=0)
     """As an endpoint's, where `endpoint` is an address."""
     timeout: float | None = Field(default=None, gt=0)
-    api_key_env: str | None = None
+    api_key_env: Variable | None = None
     stop: tuple[str, ...] = ()
     """Texts at which the server ends a reply."""
 

@@ -27,6 +27,10 @@ SEED_LIMIT = 2**31 - 1
 """The largest seed that every server takes: some hold it in 32 bits."""
 
 
+EMPTY = ("length", "content_filter", "tool_calls")
+"""How replies without content end that are replies all the same: cut in their thoughts, withheld, or said to a tool."""
+
+
 class Unreadable(Exception):
     """An answer that says all is well and holds no reply."""
 
@@ -175,7 +179,7 @@ def _text(message: dict[str, Any], finish: Any) -> str | None:
     refusal = message.get("refusal")
     if content is None and isinstance(refusal, str):
         return refusal
-    return "" if content is None and finish in ("length", "content_filter") else None
+    return "" if content is None and finish in EMPTY else None
 
 
 def _count(number: Any) -> int | None:

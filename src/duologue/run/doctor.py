@@ -148,7 +148,8 @@ async def _fills_forms(patient: _Patient, model: EndpointModel) -> Finding:
         said = "the model keeps to the form, the server does not see to it: some replies are asked for again"
         return patient.finds("fills in forms", True, said)
     needed = any(name.startswith(STRUCTURED) for name in patient.roles)
-    advice = "take another model to judge; for a user, set thinks = false" if needed else None
+    judges = any(name == "judge" for name in patient.roles)
+    advice = "take another model to judge" if judges else "set thinks = false for the user" if needed else None
     return patient.finds("fills in forms", False if needed else None, answer.why or "no", advice)
 
 

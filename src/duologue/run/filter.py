@@ -234,7 +234,10 @@ class _Known:
         """The task's goal of that id, or else of that request, where the line gives neither facts nor reference."""
         if goal.request.facts or goal.reference is not None:
             return goal
-        return self._by_id.get(goal.id) or self._by_text.get(goal.request.text) or goal
+        named = self._by_id.get(goal.id)
+        if named is not None and named.request.text != goal.request.text:
+            return goal
+        return named or self._by_text.get(goal.request.text) or goal
 
 
 def _answer(

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from trl import DPOConfig, DPOTrainer
 
 from duologue.conversation import Message, message_rows
-from duologue.dataset import Pair, pairs
+from duologue.dataset import Pair, PairCounts, pairs
 from duologue.errors import DataError
 from duologue.seeding import derive
 from duologue.training.arguments import shared_arguments
@@ -40,6 +40,12 @@ def train_dpo(settings: DpoSettings, stage: Stage) -> None:
     train_to(trainer.args.max_steps, trainer, stage)
 
 
+def _advice(counts: PairCounts) -> str:
+    if 2 * counts.unscored > counts.rows:
+        return "see by `duologue simulate` what fails, the user or the judge, and train anew with --restart"
+    return "raise states or reward.samples"
+
+
 def build_pairs(settings: DpoSettings, stage: Stage) -> list[Pair]:
     """The stage's pairs, those left out that the trainer would not read as they were sampled; all counted.
 
@@ -52,7 +58,8 @@ def build_pairs(settings: DpoSettings, stage: Stage) -> list[Pair]:
     if not gaps:
         raise DataError(
             f"dpo: of {counts.rows} states none has a pair whose gap exceeds min_gap = {settings.min_gap} and "
-            f"the noise ({counts.tied} tied, {counts.within_noise} within it): raise states or reward.samples"
+            f"the noise ({counts.tied} tied, {counts.within_noise} within it, {counts.unscored} that could not be "
+            "scored): " + _advice(counts)
         )
     found = _reading_back(gaps, stage)
     stage.record_data("pairs", {**asdict(counts), "left_out": len(gaps) - len(found)})
