@@ -143,6 +143,7 @@ def test_a_budget_stops_before_it_is_exceeded_and_a_larger_one_goes_on(tmp_path:
         found = evaluate(played(server.url, budget=cost * 9, **price), tmp_path / "part", watch=unwatched)
         asked = len(server.asked) - before
     assert sum(total["calls"] for total in found["calls"]) == sum(total["calls"] for total in whole["calls"])
+    assert not any(total["unanswered"] for total in found["calls"]), "what was in flight was waited for, and kept"
     assert 0 < asked < sum(total["calls"] for total in whole["calls"])
     assert conversations(tmp_path / "part") == conversations(tmp_path / "whole")
 

@@ -32,16 +32,18 @@ class Budget:
         self._spent = spent
         self._reserved = 0
         self._waiting = OrderedDict[asyncio.Future[bool], int]()
+        self._ended = False
 
     async def reserve(self, worst: int) -> None:
         """Set an amount aside; waits, first come first served, for what others set aside and may not need.
 
         Raises:
-            BudgetSpent: it would not fit if those others cost nothing. All who wait get it, too.
+            BudgetSpent: nobody has anything set aside any more, and it does not fit. All who wait
+                get it, too, and all who ask from then on.
         """
-        if not self._waiting and self._spent + self._reserved + worst <= self._most:
+        if not (self._waiting or self._ended) and self._spent + self._reserved + worst <= self._most:
             self._reserved += worst
-        elif not await self._granted(worst):
+        elif self._ended or not await self._granted(worst):
             raise BudgetSpent(
                 f"the budget is spent: {self._spent / BILLION:.6g} of {self._most / BILLION:.6g}, and the next call "
                 f"may cost {worst / BILLION:.6g}; raise `budget` and give the same command again, it goes on from here"
@@ -67,21 +69,22 @@ class Budget:
             raise
 
     def _serve(self) -> None:
-        """Grant in the order of asking, as far as it reaches; where the first can never be granted, refuse all."""
+        """Grant in the order of asking, as far as it reaches; refuse all where nothing is in flight and it does not."""
         while self._waiting:
             granted, worst = next(iter(self._waiting.items()))
             if granted.done():
                 del self._waiting[granted]
-            elif self._spent + worst > self._most:
-                self._refuse()
             elif self._spent + self._reserved + worst > self._most:
-                return
+                if self._reserved == 0:
+                    self._refuse()
+                return  # what is in flight is paid for: it is waited for, and kept
             else:
                 del self._waiting[granted]
                 self._reserved += worst
                 granted.set_result(True)
 
     def _refuse(self) -> None:
+        self._ended = True  # the run is over: a smaller call that would fit is not begun
         while self._waiting:
             refused, _ = self._waiting.popitem()
             if not refused.done():

@@ -108,7 +108,7 @@ class Calls:
         Waits, first come first served, while calls in flight hold what it needs. Cancelled, it holds nothing.
 
         Raises:
-            BudgetSpent: it would not fit if the calls in flight cost nothing. Whoever waits gets it, too.
+            BudgetSpent: no call is in flight any more, and it does not fit. Whoever waits gets it, too.
         """
         if self._budget is not None:
             await self._budget.reserve(billionths(worst))

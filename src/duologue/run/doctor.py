@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from duologue.models.endpoint import Endpoint, EndpointModel
 
 ROOM = 512
-"""Tokens that a reply may have."""
+"""Tokens that a reply may have, or more where the role allows it."""
 CONTEXTS = ("max_model_len", "context_length", "context_window", "max_context_length")
 """What servers call a model's context where they list their models."""
 STRUCTURED = ("user", "judge")
@@ -55,7 +55,7 @@ class _Patient:
     @property
     def sampling(self) -> Sampling:
         """Replies are drawn at the role's own temperature: some models take no other."""
-        return Sampling(self.role.temperature, max_tokens=ROOM)
+        return Sampling(self.role.temperature, max_tokens=max(ROOM, self.role.max_tokens or 0))
 
     def finds(self, question: str, works: bool | None, said: str, advice: str | None = None) -> Finding:
         return Finding(self.place, self.role.model, self.roles, question, works, said, advice)
@@ -94,7 +94,7 @@ async def _examined(recipe: Recipe, patient: _Patient) -> AsyncGenerator[Finding
             counted.append(text)
             return count_bytes(text)
 
-        model = endpoint.model(patient.role.model, role="doctor", counter=counter)
+        model = endpoint.model(patient.role.model, role="doctor", stop=patient.role.stop, counter=counter)
         try:
             yield await _answers(patient, model)
             yield _counts(patient, not counted)
@@ -119,7 +119,8 @@ async def _answers(patient: _Patient, model: EndpointModel) -> Finding:
     reply = await model.reply([Message("user", "Reply with the word yes.")], seed=1, sampling=patient.sampling)
     took = f"in {perf_counter() - began:.2f} s"
     if not reply.text.strip():
-        advice = f"a model that thinks needs more room than {ROOM} tokens: raise max_tokens, or have it think less"
+        room = patient.sampling.max_tokens
+        advice = f"a model that thinks needs more room than {room} tokens: raise max_tokens, or have it think less"
         return patient.finds("answers", False, f"an empty reply {took}, ended by {reply.finish}", advice)
     return patient.finds("answers", True, took)
 
