@@ -1,7 +1,7 @@
 """Which learning rate offline DPO should have, by what its models earn on training goals.
 
     python benchmarks/dpo_rate.py
-    python benchmarks/dpo_rate.py --conversations 50 --set arms.dpo.train.0.states=60 --runs /tmp/runs
+    python benchmarks/dpo_rate.py --conversations 50 --set arms.dpo.train.0.states=60 --runs runs/small
 
 An arm a rate: the recipe's `dpo` with nothing changed but the rate, from a seed that no reported run has (so pairs,
 users and luck are others). Every arm then plays the same training goals with sampled replies; the rate with the
