@@ -11,7 +11,8 @@ from pydantic import Field
 from duologue.conversation import Message
 from duologue.errors import BudgetSpent, ModelError, RequestRefused
 from duologue.models.base import Sampling
-from duologue.models.structured import Answer, Form, ask, spoken
+from duologue.models.structured import Answer, Form, ask
+from duologue.models.wire import spoken
 from replying_model import Replying, replying
 
 
@@ -229,7 +230,7 @@ async def test_a_text_of_nothing_but_braces_is_read_in_no_time(unit: str) -> Non
         ("hm</think>hello", "hello"),
         ("<think>hm</think><think>so</think>hello", "hello"),
         ("<think>hm", ""),
-        ("hello<think>hm", "hello"),
+        ("hello <think> hm", "hello <think> hm"),
     ],
 )
 def test_thoughts_are_not_spoken(text: str, said: str) -> None:

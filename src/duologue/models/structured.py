@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from duologue.conversation import Message
 from duologue.models.base import ChatModel, Format, Sampling
 from duologue.models.prompt import prompt
+from duologue.models.wire import spoken
 from duologue.seeding import derive
 
 SHOWN = 2000
@@ -100,15 +101,6 @@ async def ask(
         again = prompt(__package__, "again").substitute({"why": why})
         asked = (*messages, Message("assistant", _shown(reply.text)), Message("user", again))
     return Answer(None, f"{attempts} replies could not be used; the last: {why}")
-
-
-def spoken(text: str) -> str:
-    """What a reply says after its thoughts, which stand before `</think>`; a thought that never closes says nothing.
-
-    >>> spoken("<think>42?</think>41 ."), spoken("42? </think>41 ."), spoken("<think>42? no, wait")
-    ('41 .', '41 .', '')
-    """
-    return text.rpartition("</think>")[2].partition("<think>")[0]
 
 
 @cache

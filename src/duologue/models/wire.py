@@ -206,7 +206,7 @@ def spoken(text: str) -> str:
         return text
     thoughts, closed, rest = text.partition("</think>")
     if thoughts.lstrip().startswith("<think>"):
-        return rest.lstrip()
+        return spoken(rest.lstrip())  # some think more than once
     return rest.lstrip() if closed and "<think>" not in thoughts else text  # some templates open it in the prompt
 
 

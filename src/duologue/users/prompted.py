@@ -21,7 +21,8 @@ from duologue.conversation import Conversation, Ending, Message, Request
 from duologue.errors import ModelError
 from duologue.models.base import ChatModel, Sampling
 from duologue.models.prompt import Frame, prompt, written
-from duologue.models.structured import Form, ask, spoken
+from duologue.models.structured import Form, ask
+from duologue.models.wire import spoken
 from duologue.seeding import derive, generator
 from duologue.users.base import User, UserMaker, Utterance
 from duologue.users.profiles import TRAIN, Profile
