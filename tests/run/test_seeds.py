@@ -11,6 +11,7 @@ import pytest
 import tomli_w
 
 from duologue.cli import main
+from duologue.journal import Journal
 from duologue.recipe import Recipe, merged, parse
 from duologue.run.endpoints import calls_made
 from duologue.run.seeds import QUESTION, merged_pairing, pairing
@@ -57,7 +58,11 @@ def by_chance(asked: Asked) -> str:
 def notes(writes: Callable[[Asked], Any], folder: Path, **changes: Any) -> list[str]:
     """What an evaluation says of the servers that played in it."""
     with ServerThread(server_that(writes)) as server:
-        return pairing(lab(server.url, **changes), folder / "calls.sqlite")
+        return paired(lab(server.url, **changes), folder)
+
+
+def paired(recipe: Recipe, folder: Path) -> list[str]:
+    return pairing(recipe, folder / "calls.sqlite", Journal(folder / "journal.jsonl"))
 
 
 def test_where_a_server_keeps_seeds_effects_are_paired(tmp_path: Path) -> None:
@@ -98,36 +103,43 @@ def test_what_cannot_be_told_is_said_to_be_so(
         assert "keeps seeds cannot be told (" in note and why in note
 
 
-def test_what_is_asked_is_charged_and_not_remembered(tmp_path: Path) -> None:
+def test_what_is_asked_is_charged_and_asked_once(tmp_path: Path) -> None:
     with ServerThread(server_that(by_seed)) as server:
-        for _ in range(2):
-            pairing(lab(server.url), tmp_path / "calls.sqlite")
-    assert len(server.asked) == 12
+        first, again = (paired(lab(server.url), tmp_path) for _ in range(2))
+    assert first == again and len(server.asked) == 6
     totals = calls_made(tmp_path / "calls.sqlite")
     assert [(total["role"], total["model"], total["calls"], total["cached"]) for total in totals] == [
-        ("seeds", "helper", 6, 0),
-        ("seeds", "person", 6, 0),
+        ("seeds", "helper", 3, 0),
+        ("seeds", "person", 3, 0),
     ]
+
+
+def test_a_server_that_could_not_be_asked_is_asked_again(tmp_path: Path) -> None:
+    with ServerThread(server_that(lambda asked: failure(400, "no words here"))) as server:
+        paired(lab(server.url), tmp_path)
+        before = len(server.asked)
+        paired(lab(server.url), tmp_path)
+    assert len(server.asked) == 2 * before > 0
 
 
 def test_a_budget_that_is_spent_is_no_fault_of_what_was_played(tmp_path: Path) -> None:
     with ServerThread(server_that(by_seed)) as server:
         dear = lab(server.url, endpoints={"lab": {"price": {"input": 1.0, "output": 1.0}}}, budget=1e-9)
-        found = pairing(dear, tmp_path / "calls.sqlite")
+        found = paired(dear, tmp_path)
         assert not server.asked
     assert len(found) == 2 and all("it could not be asked: the budget" in note for note in found)
 
 
 def test_nothing_is_asked_without_pairs(tmp_path: Path) -> None:
     recipe = lab("http://127.0.0.1:9/v1", evaluate={"users": {"leaving": {"profiles": "unseen"}}})
-    assert pairing(recipe, tmp_path / "calls.sqlite") == merged_pairing(recipe) == []
+    assert paired(recipe, tmp_path) == merged_pairing(recipe) == []
 
 
 def test_models_that_play_here_are_paired(tmp_path: Path) -> None:
     users = {"leaving": {"behaviours": {"leaves": 1.0}}}
     evaluated = {"arms": ["base"], "users": users}
     here = parse({"name": "here", "task": {"name": "groceries"}, "evaluate": evaluated}, "here.toml")
-    (note,) = pairing(here, tmp_path / "calls.sqlite")
+    (note,) = paired(here, tmp_path)
     assert "effects are paired" in note and merged_pairing(here) == [note]
     assert not (tmp_path / "calls.sqlite").exists()
 

@@ -127,12 +127,12 @@ def _checked(recipe: Recipe, run: RunFolder) -> list[str]:
 def _work(run: RunFolder, recipe: Recipe, training: list[Job], watch: Watch, cached: bool) -> dict[str, Any]:
     if recipe.scale.engine == "here":
         _play(run, recipe, training, watch, cached)
-        return finish(run, recipe, pairing(recipe, run.calls))
+        return finish(run, recipe, pairing(recipe, run.calls, Journal(run.journal)))
     from duologue.run.scale import play_on_ray
 
     run_jobs(training, perform, processes=_processes(recipe), threads=recipe.run.threads, watch=watch)
     play_on_ray(recipe, run, cached=cached, watch=watch)
-    return finish(run, recipe, pairing(recipe, run.calls))
+    return finish(run, recipe, pairing(recipe, run.calls, Journal(run.journal)))
 
 
 def _play(run: RunFolder, recipe: Recipe, training: list[Job], watch: Watch, cached: bool) -> None:

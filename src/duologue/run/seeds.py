@@ -1,9 +1,9 @@
 """Whether an endpoint keeps seeds: the same call twice, and once with another seed.
 
 `duologue doctor` asks every model of a recipe. An evaluation whose users behave in pairs (`Recipe.counterparts`) asks
-those that play in it, when all is played: where one keeps no seeds, a pair shares no luck after the message at which
-its users part, and the evaluation says so. One call after the other shows what a server does; under load it may do
-worse.
+those that play in it, once, when all is played: where one keeps no seeds, a pair shares no luck after the message
+at which its users part, and the evaluation says so. One call after the other shows what a server does; under load it
+may do worse.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from duologue.background import BackgroundLoop
 from duologue.conversation import Message
 from duologue.errors import DuologueError
+from duologue.journal import Journal
 from duologue.models.base import Sampling
 from duologue.models.settings import EndpointSettings
 from duologue.recipe import Recipe, Role
 from duologue.run.endpoints import open_endpoint
+from duologue.run.folder import fingerprint
 
 if TYPE_CHECKING:
     from duologue.models.calls import Calls
@@ -71,11 +73,12 @@ async def keeps_seeds(model: EndpointModel, sampling: Sampling) -> Kept:
     return Kept(True, "the same seed gave the same reply, another one another")
 
 
-def pairing(recipe: Recipe, ledger: Path) -> list[str]:
-    """How far the effects of an evaluation are paired, a note a role; what it asks is charged, and not remembered.
+def pairing(recipe: Recipe, ledger: Path, journal: Journal) -> list[str]:
+    """How far the effects of an evaluation are paired, a note a role.
 
     Args:
-        ledger: the run's file of calls.
+        ledger: the run's file of calls; what is asked is charged.
+        journal: the run's, where a server's answer is kept; one that could not be asked is asked again.
     """
     if not recipe.counterparts:
         return []
@@ -87,7 +90,7 @@ def pairing(recipe: Recipe, ledger: Path) -> list[str]:
     calls = Calls(ledger, budget=recipe.budget, cached=False)
     try:
         with BackgroundLoop() as loop:
-            return [loop.run(_note(player, calls)) for player in players]
+            return [_noted(player, calls, journal, loop) for player in players]
     finally:
         calls.close()
 
@@ -118,15 +121,29 @@ def _roles(recipe: Recipe) -> Iterator[tuple[str, Role]]:
         yield from (("user", kinds[name]) for name in (plain, behaving))
 
 
-async def _note(player: _Player, calls: Calls) -> str:
-    who, place, settings, role = player
-    server = f"the server that plays the {who} ({place}, {role.model})"
+def _noted(player: _Player, calls: Calls, journal: Journal, loop: BackgroundLoop) -> str:
+    """The note on one, as it was recorded, or asked for now."""
+    served = player.role.model_dump(mode="json", include={"model", "temperature", "max_tokens", "stop"})
+    key = f"seeds/{fingerprint({'who': player.who, 'place': player.place, **served})}"
+    server = f"the server that plays the {player.who} ({player.place}, {player.role.model})"
+    if key not in journal:
+        try:
+            kept = loop.run(_asked(player, calls))
+        except DuologueError as error:  # all is played: what could not be asked takes nothing from the figures
+            return _said(server, player.role, Kept(None, f"it could not be asked: {error}"))
+        journal.append(key, "seeds", kept._asdict())
+    return _said(server, player.role, Kept(**journal.entry(key).value))
+
+
+async def _asked(player: _Player, calls: Calls) -> Kept:
+    _, place, settings, role = player
     sampling = Sampling(role.temperature, max_tokens=max(ROOM, role.max_tokens or 0))
-    try:
-        async with open_endpoint(place, settings.model_copy(update={"retries": 1}), calls) as endpoint:
-            works, said = await keeps_seeds(endpoint.model(role.model, role="seeds", stop=role.stop), sampling)
-    except DuologueError as error:  # all is played: what could not be asked takes nothing from the figures
-        works, said = None, f"it could not be asked: {error}"
+    async with open_endpoint(place, settings.model_copy(update={"retries": 1}), calls) as endpoint:
+        return await keeps_seeds(endpoint.model(role.model, role="seeds", stop=role.stop), sampling)
+
+
+def _said(server: str, role: Role, kept: Kept) -> str:
+    works, said = kept
     if works is False:
         return (
             f"{UNPAIRED}{server} ignores seeds: the effects of behaviours are unpaired from the message on at which "
