@@ -1,6 +1,8 @@
 # make demo: train the built-in model and report on it. make test: every check that takes seconds.
 
 VENV := .venv
+VERIFIERS := .venv-verifiers
+VERL := .venv-verl
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
@@ -17,12 +19,13 @@ QUIET := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE TOKENIZERS_PARALLELISM=false 
 PYTEST := $(QUIET) $(BIN)/python -m pytest -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-all system lint tiny
+.PHONY: help venv demo test test-all test-integrations test-verifiers test-verl system lint tiny
 
 help:
 	@echo 'make demo      train the built-in model with multiturn-aware rewards, and report'
 	@echo 'make test      lint, types, order of modules, and every test that takes seconds'
 	@echo 'make test-all  the tests that take minutes, too'
+	@echo 'make test-integrations  verl and verifiers, each in an environment of its own'
 	@echo 'make lint      ruff, pyright and import-linter alone'
 	@echo 'make tiny      make the built-in model again, from scratch'
 	@echo 'make venv      .venv with everything Python; the others call it'
@@ -79,3 +82,27 @@ test: system lint
 
 test-all: system lint
 	$(PYTEST)
+
+# The tests of libraries that pin other versions of what we use; tests/conftest.py needs what they do not have.
+test-integrations: test-verifiers test-verl
+
+VERIFIERS_TESTS := tests/integrations/verifiers_env
+
+$(VERIFIERS)/.installed: $(VERIFIERS_TESTS)/requirements.txt examples/verifiers/pyproject.toml pyproject.toml
+	'$(PYTHON)' -m venv $(VERIFIERS)
+	$(VERIFIERS)/bin/python -m pip install -r $(VERIFIERS_TESTS)/requirements.txt -e . -e examples/verifiers
+	@touch $@
+
+test-verifiers: $(VERIFIERS)/.installed
+	$(QUIET) $(VERIFIERS)/bin/python -m pytest --confcutdir=tests/integrations $(VERIFIERS_TESTS)
+
+VERL_TESTS := tests/integrations/verl_env
+
+$(VERL)/.installed: $(VERL_TESTS)/requirements.txt constraints.txt pyproject.toml
+	'$(PYTHON)' -m venv $(VERL)
+	$(VERL)/bin/python -m pip install -c constraints.txt $(if $(TORCH_INDEX),--index-url '$(TORCH_INDEX)') torch
+	$(VERL)/bin/python -m pip install --no-deps -r $(VERL_TESTS)/requirements.txt -e .
+	@touch $@
+
+test-verl: $(VERL)/.installed
+	$(QUIET) PYTHONPATH=tests $(VERL)/bin/python -m pytest --confcutdir=tests/integrations $(VERL_TESTS)

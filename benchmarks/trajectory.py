@@ -1,7 +1,7 @@
 """The control for “multiturn-aware rewards are better”: GRPO on whole conversations, the outcome as their reward.
 
 Both arms start from the recipe's model and go through the same GRPOTrainer with the same goals, updates and
-optimizer. What differs is what a group is:
+optimizer. What differs is what a group is (`unit` in a recipe; the second is its arm `trajectory`):
 
     mr          candidates for one reply at a state on the way, each worth the mean of its look-aheads;
                 one reply a row is trained on
@@ -22,7 +22,6 @@ What is done is kept in `runs/trajectory/`: a killed run goes on. One thread a p
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import math
 import multiprocessing
@@ -41,17 +40,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from rich.console import Console
 
 from duologue.background import BackgroundLoop
-from duologue.conversation import Conversation, Ending, Message
-from duologue.dataset import Visit, visits
-from duologue.errors import DataError, ModelError, RecipeError
+from duologue.conversation import Ending
+from duologue.errors import DataError, RecipeError
 from duologue.evaluation import Arm, Decoding, Family, evaluate, summarise, tables
 from duologue.journal import Journal, RunLock, write_atomically
-from duologue.models.base import ChatModel, Reply, Sampling
 from duologue.recipe import Recipe, Table, load_recipe, parse
 from duologue.run.weights import weights_digest
 from duologue.run.wiring import load_local, wire
 from duologue.seeding import derive, digest
-from duologue.simulation import Assistant, converse
 from duologue.training.settings import GrpoSettings
 
 if TYPE_CHECKING:
@@ -69,133 +65,6 @@ QUICK = (
     *("train.0.steps=4", "train.0.groups=6", "train.0.candidates=3", "train.0.save_steps=100"),
     *("evaluate.conversations=20",),
 )
-
-
-# ---- Whole conversations as rows for TRL ----------------------------------------------------------------------
-
-
-class Member:
-    """One member of a group: the same model with draws of its own, whose replies are kept."""
-
-    def __init__(self, model: ChatModel, number: int) -> None:
-        self._model, self._number = model, number
-        self.replies: list[Reply] = []
-
-    async def reply(self, messages: Sequence[Message], *, seed: int, sampling: Sampling) -> Reply:
-        seed = derive(seed, "member", self._number)
-        self.replies.append(await self._model.reply(messages, seed=seed, sampling=sampling))
-        return self.replies[-1]
-
-    def count_tokens(self, text: str) -> int:
-        return self._model.count_tokens(text)
-
-
-@dataclass(frozen=True)
-class Trajectory:
-    """A conversation as it is trained on."""
-
-    prompt: tuple[int, ...]
-    """Up to the first reply."""
-    completion: tuple[int, ...]
-    """Everything after that: replies, and what the user said between them."""
-    sampled: tuple[bool, ...]
-    """Of each id of the completion, whether the assistant sampled it."""
-    logprobs: tuple[float, ...]
-    """0 where it did not."""
-    masked: int
-    """Replies that the model did not read back as the ids it had sampled: they bear no loss."""
-
-
-def trajectory_of(replies: Sequence[Reply]) -> Trajectory:
-    """A conversation from its replies, each with the ids that the model read before it and those it sampled.
-
-    The last reply's prompt is the conversation as the model read it. An earlier reply bears loss if that
-    begins with its prompt and its own ids: then these are the ids sampled in this very context.
-
-    Raises:
-        DataError: no replies, one without ids, or the first prompt is not how the last one begins.
-    """
-    if not replies or any(reply.prompt_ids is None or not reply.ids for reply in replies):
-        raise DataError("a trajectory needs a reply, and every reply's ids: play it with a local model")
-    whole = _read(replies[-1])
-    prompt = replies[0].prompt_ids or ()
-    if whole[: len(prompt)] != prompt:
-        raise DataError("the chat template rewrites the first message later on: such conversations cannot be trained")
-    sampled, logprobs, masked = [False] * len(whole), [0.0] * len(whole), 0
-    for reply in replies:
-        end = len(_read(reply))
-        if whole[:end] != _read(reply):
-            masked += 1
-            continue
-        start = len(reply.prompt_ids or ())
-        sampled[start:end] = [True] * (end - start)
-        logprobs[start:end] = reply.logprobs or [0.0] * (end - start)
-    skip = len(prompt)
-    return Trajectory(prompt, whole[skip:], tuple(sampled[skip:]), tuple(logprobs[skip:]), masked)
-
-
-def _read(reply: Reply) -> tuple[int, ...]:
-    return (*(reply.prompt_ids or ()), *(reply.ids or ()))
-
-
-class Trajectories:
-    """TRL's `rollout_func` of the trajectory arm: plays every group's conversations and scores them."""
-
-    def __init__(self, settings: GrpoSettings, stage: Stage) -> None:
-        self._settings, self._stage = settings, stage
-        # The goals, users and their luck of the other arm's rollouts.
-        self.planned: list[Visit] = visits(
-            stage.tasks, settings.groups * settings.steps, deepest=settings.deepest, seed=derive(stage.seed, "grpo")
-        )
-        self.rewards: list[float] = []
-        """The mean of each step."""
-        self.conversations = self.replies = self.masked = self.unscored = 0
-
-    def __call__(self, prompts: Sequence[str], trainer: Any) -> dict[str, list[Any]]:
-        """A batch of prompts (each its visit's number, repeated for every member) → what TRL trains on.
-
-        Raises:
-            ModelError: none of the conversations could be played.
-        """
-        from duologue.models.local import evaluating
-
-        self._stage.policy.weights_changed()
-        batch = [self.planned[number] for number in dict.fromkeys(map(int, prompts))]
-        with evaluating(trainer.model):
-            rows = self._stage.loop.run(self._play_groups(batch))
-        scored = [reward for _, reward in rows if reward is not None]
-        if not scored:
-            raise ModelError(f"none of a step's {len(rows)} conversations could be scored")
-        self.rewards.append(math.fsum(scored) / len(scored))
-        return {
-            "prompt_ids": [list(row.prompt) for row, _ in rows],
-            "completion_ids": [list(row.completion) for row, _ in rows],
-            "logprobs": [list(row.logprobs) for row, _ in rows],
-            "env_mask": [[int(s and reward is not None) for s in row.sampled] for row, reward in rows],
-            "reward": [reward for _, reward in rows],
-        }
-
-    async def _play_groups(self, batch: Sequence[Visit]) -> list[tuple[Trajectory, float | None]]:
-        members = [(visit, number) for visit in batch for number in range(self._settings.candidates)]
-        return await asyncio.gather(*(self._play(visit, number) for visit, number in members))
-
-    async def _play(self, visit: Visit, number: int) -> tuple[Trajectory, float | None]:
-        assistant, reward = self._stage.partners(visit.task)
-        member = Member(assistant.model, number)
-        conversation = await play_member(visit, replace(assistant, model=member))
-        outcome = await reward.scorer(conversation, visit.goal)
-        row = trajectory_of(member.replies)
-        self.conversations += 1
-        self.replies += len(member.replies)
-        self.masked += row.masked
-        self.unscored += outcome.value is None
-        return row, outcome.value
-
-
-async def play_member(visit: Visit, assistant: Assistant) -> Conversation:
-    """One conversation of a group: the user's seeds are the visit's, the same for all members."""
-    user = visit.task.user(visit.goal.request, visit.seed)
-    return await converse(assistant, user, seed=visit.seed, turns=visit.task.turn_limit, purpose="trajectory")
 
 
 # ---- Training one model ---------------------------------------------------------------------------------------
@@ -278,34 +147,23 @@ def train(work: Work, training: Training) -> Trained:
 
 def _train(work: Work, training: Training, folder: Path) -> Trained:
     """Train in this process and save the model."""
-    from duologue.training.grpo import grpo_trainer, train_grpo
-    from duologue.training.stage import train_to
+    from duologue.training.grpo import train_grpo
+    from duologue.training.trajectory import train_trajectories
 
     settings = work.grpo.model_copy(
         update={
             **{"steps": training.steps, "groups": training.groups, "learning_rate": training.rate},
             "micro_groups": _divisor(training.groups, work.grpo.micro_groups),
+            "unit": "reply" if training.arm == "mr" else "conversation",
         }
     )
     policy = load_local(work.parsed.assistant.model)
     begun, began = time.monotonic(), time.process_time()
     with BackgroundLoop() as loop:
         stage = _stage(work.parsed, training, policy, folder, loop)
-        found: Trained = {}
-        if training.arm == "mr":
-            train_grpo(settings, stage)
-        else:
-            trainer = grpo_trainer(settings, stage)
-            rollouts = Trajectories(settings, stage)
-            trainer.rollout_func = rollouts
-            train_to(settings.steps, trainer, stage)
-            found = {
-                "conversations": rollouts.conversations,
-                "replies": rollouts.replies,
-                "masked": rollouts.masked,
-                "unscored": rollouts.unscored,
-                "rewards": rollouts.rewards,
-            }
+        (train_grpo if training.arm == "mr" else train_trajectories)(settings, stage)
+        steps = [entry.value for entry in stage.journal.read("step")]
+    found = {} if training.arm == "mr" else _played(settings, steps)
     policy.save(folder / "model")
     return {
         **found,
@@ -314,6 +172,13 @@ def _train(work: Work, training: Training, folder: Path) -> Trained:
         "seconds": time.monotonic() - begun,
         "cpu_seconds": time.process_time() - began,
     }
+
+
+def _played(settings: GrpoSettings, steps: Sequence[Mapping[str, Any]]) -> Trained:
+    """What became of the conversations that were trained on."""
+    counts = {name: round(sum(step[name] for step in steps)) for name in ("replies", "masked", "unscored")}
+    conversations = settings.steps * settings.groups * settings.candidates
+    return {"conversations": conversations, **counts, "rewards": [step["reward"] for step in steps]}
 
 
 def _divisor(groups: int, wanted: int | None) -> int | None:

@@ -28,6 +28,20 @@ def fail_if_trained(job: Job, progress: Progress) -> None:
     time.sleep(600)
 
 
+def fail_in_arm_a(job: Job, progress: Progress) -> None:
+    """One arm cannot be trained; the others can."""
+    if job.name == "train a":
+        raise DataError("the goals are gone")
+    note(job, progress)
+
+
+def be_killed_in_arm_a(job: Job, progress: Progress) -> None:
+    """One arm takes more memory than there is."""
+    if job.name == "train a":
+        os.kill(os.getpid(), signal.SIGKILL)
+    note(job, progress)
+
+
 def be_killed(job: Job, progress: Progress) -> None:
     """As the system does when memory runs out."""
     os.kill(os.getpid(), signal.SIGKILL)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
+import json
 import sys
+from collections.abc import Callable, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
 
 import pytest
+import tomli_w
 
 from benchmark_script import benchmark
-from duologue.recipe import load_recipe
+from duologue.errors import RecipeError
+from duologue.recipe import load_recipe, parse
+from duologue.run.workers import Job
 from duologue.tasks import load_task
 
 MB = 2**20
@@ -26,19 +33,62 @@ def test_memory_is_that_of_all_that_a_command_starts() -> None:
     assert command.bytes < 60 * MB
 
 
-def test_learning_rates_are_compared_on_training_goals_and_in_nothing_else() -> None:
-    dpo_rate = benchmark("dpo_rate")
-    given = argparse.Namespace(rates=[1e-4, 1e-3], conversations=5, seed=9, set=[])
+RATES = {"0.0001": 1e-4, "0.001": 1e-3}
+RATED: dict[str, Any] = {
+    "name": "rated",
+    "task": {"name": "groceries"},
+    "reward": {"samples": 1, "window": 1},
+    "train": [{"algorithm": "sft", "states": 4}, {"algorithm": "grpo", "groups": 2, "candidates": 3, "steps": 2}],
+    "arms": {"alone": {"reward": {"window": 0}, "train": [{"algorithm": "grpo", "groups": 2, "steps": 1}]}},
+}
 
-    recipe = dpo_rate.recipe(given)
-    slow, fast = (recipe.arm(name).model_dump(exclude={"arms"}) for name in ("dpo-0.0001", "dpo-0.001"))
 
-    assert recipe.evaluate.arms == ("base", "dpo-0.0001", "dpo-0.001")
-    assert [task.name for task in recipe.tasks()] == ["groceries", "twenty-questions"]
-    for task in recipe.tasks():
-        assert task.goals("test") == load_task(task.name).goals("train")
-    assert [stage.pop("learning_rate") for stage in (*slow["train"], *fast["train"])] == [1e-4, 1e-3]
-    assert slow == fast
+def test_an_arm_with_a_rate_differs_from_the_arm_in_its_last_stages_rate_alone() -> None:
+    rates, whole = benchmark("rates"), parse(RATED, "rated")
+    rated = rates.with_rates(whole, ["trajectory", "alone"], list(RATES.values()), 9)
+
+    assert rated.evaluate.arms == ("base", *(f"{arm}-{name}" for arm in ("trajectory", "alone") for name in RATES))
+    for arm, (name, rate) in product(("trajectory", "alone"), RATES.items()):
+        own, found = whole.arm(arm), rated.arm(f"{arm}-{name}")
+        *before, last = own.stages
+        assert found.stages == (*before, last.model_copy(update={"learning_rate": rate}))
+        assert (found.reward, found.seed) == (own.reward, 9)
+
+
+@pytest.mark.parametrize(
+    ("arm", "seed", "sentence"), [("trained", 0, "own seed, 0"), ("base", 9, 'base" trains nothing')]
+)
+def test_rates_that_would_tell_nothing_are_not_compared(arm: str, seed: int, sentence: str) -> None:
+    with pytest.raises(RecipeError, match=sentence):
+        benchmark("rates").with_rates(parse(RATED, "rated"), [arm], [1e-3], seed)
+
+
+def test_rates_are_chosen_on_training_goals_and_what_was_done_is_not_done_again(
+    small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = benchmark("rates")
+    monkeypatch.setattr(rates, "run_jobs", in_this_process)
+    path, output = tmp_path / "rated.toml", tmp_path / "rates.json"
+    path.write_text(tomli_w.dumps({**RATED, "assistant": {"model": str(small_model)}}))
+    command = f"{path} --arms alone --rates 1e-4 1e-3 --conversations 3 --runs {tmp_path} --output {output}"
+
+    rates.main(command.split())
+    journal, first = (tmp_path / "rated-rates" / "journal.jsonl").read_bytes(), json.loads(output.read_text())
+    rates.main(command.split())
+
+    goals = {line["value"]["goal"] for line in map(json.loads, journal.splitlines()) if line["kind"] == "conversation"}
+    assert goals <= {goal.id for goal in load_task("groceries").goals("train")}
+    assert (tmp_path / "rated-rates" / "journal.jsonl").read_bytes() == journal
+    assert json.loads(output.read_text()) == first
+    best = max(first["arms"]["alone"]["rates"], key=lambda row: row["reward"])
+    assert first["arms"]["alone"]["chosen"] == best["rate"]
+    assert best["training"][0]["updates"] == 1
+
+
+def in_this_process(jobs: Sequence[Job], perform: Callable[..., None], *, watch: Callable[..., None], **_: Any) -> None:
+    """Do jobs at once, in their order."""
+    for job in jobs:
+        perform(job, lambda *progress, name=job.name: watch(name, *progress))
 
 
 def test_the_base_is_judged_by_figures_that_its_tasks_have() -> None:

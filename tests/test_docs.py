@@ -35,6 +35,7 @@ from duologue.models import settings as endpoints
 from duologue.recipe import load_recipe
 from duologue.sandbox.settings import SandboxSettings
 from duologue.training import settings
+from duologue.training.engines.settings import RolloutSettings
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
@@ -138,7 +139,7 @@ def shrunk(arguments: list[str]) -> list[str]:
     """A command that takes a recipe with less to do; the arms that it names itself stay."""
     if arguments[0] == "build":
         return [*arguments, "--set", "build.conversations=3"]
-    if arguments[0] not in ("train", "evaluate", "simulate", "reward"):
+    if arguments[0] not in ("train", "sweep", "evaluate", "simulate", "reward"):
         return arguments
     named = any(part.startswith("evaluate.arms=") for part in arguments)
     changes = [f"{key}={value}" for key, value in SMALL.items() if key != "evaluate.arms" or not named]
@@ -239,6 +240,8 @@ TABLES: dict[str, type[BaseModel]] = {
     "price": endpoints.PriceSettings,
     "[reward]": recipes.RewardSettings,
     "[train.lora]": settings.LoraSettings,
+    "[rollouts]": RolloutSettings,
+    "[sweep]": recipes.SweepSettings,
     "[evaluate]": recipes.EvaluateSettings,
     "[evaluate.family]": recipes.FamilySettings,
     "[build]": BuildSettings,

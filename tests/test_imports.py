@@ -19,6 +19,8 @@ NEEDS_TORCH = (
     "duologue.training.",
 )
 """Imported at the top of each other alone, and inside the functions that use them."""
+NEEDS_OTHERS = ("duologue.integrations.verifiers", "duologue.integrations.verl", "duologue.run.verl")
+"""Imported by libraries that have an environment of their own, where `make test-integrations` tests them."""
 
 IMPORT_ALL = f"""
 import importlib, json, sys
@@ -46,7 +48,8 @@ def modules() -> list[str]:
     root = Path(duologue.__file__).parent
     files = (file.relative_to(root.parent).with_suffix("") for file in root.rglob("*.py"))
     names = (".".join(part for part in file.parts if part != "__init__") for file in files)
-    return sorted(name for name in names if not name.startswith(NEEDS_TORCH) and not name.endswith("__main__"))
+    elsewhere = (*NEEDS_TORCH, *NEEDS_OTHERS)
+    return sorted(name for name in names if not name.startswith(elsewhere) and not name.endswith("__main__"))
 
 
 def printed(program: str, *arguments: str) -> object:

@@ -250,6 +250,8 @@ def differing(one: Any, other: Any, place: str = "") -> set[str]:
         ("proactive", {"train", "assistant.prompt"}),
         ("ask-missing", {"train", "assistant.prompt"}),
         ("oracle", {"train", "assistant.model"}),
+        ("trajectory", {"train"}),
+        ("sft-only", {"train"}),
     ],
 )
 def test_an_arm_differs_from_the_recipe_in_what_it_says_alone(arm: str, keys: set[str]) -> None:
@@ -278,6 +280,60 @@ def test_what_a_known_arm_says_can_be_replaced() -> None:
 
 def test_an_arm_of_ones_own_is_checked_though_no_evaluation_names_it() -> None:
     assert "arms.mine" in refusal(arms={"mine": {"reward": {"window": "ful"}}})
+
+
+STAGES = [
+    {"algorithm": "sft", "data": "demonstrations", "conversations": {"groceries": 9}},
+    {"algorithm": "sft", "states": 30},
+    {"algorithm": "dpo", "states": 50, "learning_rate": 2e-5},
+    {"algorithm": "grpo", "groups": 10, "steps": 4, "candidates": 5, "deepest": 2, "learning_rate": 3e-5},
+]
+
+
+def stages_of(arm: str, *stages: dict[str, Any], **more: Any) -> list[dict[str, Any]]:
+    """An arm's stages, as the keys that are set."""
+    return [stage.model_dump(exclude_unset=True) for stage in recipe(train=list(stages), **more).arm(arm).stages]
+
+
+def test_trajectory_is_the_recipe_with_grpo_on_whole_conversations() -> None:
+    *before, grpo = STAGES
+    assert stages_of("trajectory", *STAGES) == [*before, {**grpo, "unit": "conversation"}]
+
+
+def test_keys_of_ones_own_in_trajectory_change_its_stages_alone() -> None:
+    whole = recipe(train=[STAGES[3]], arms={"trajectory": {"train": {"0": {"groups": 8}}}})
+    (stage,) = whole.arm("trajectory").model_dump(exclude_unset=True)["train"]
+    assert (stage["groups"], stage["learning_rate"], stage["unit"]) == (8, 3e-5, "conversation")
+
+
+@pytest.mark.parametrize("stop_after", [None, "dpo"])
+def test_without_grpo_there_is_no_trajectory(stop_after: str | None) -> None:
+    stages = STAGES if stop_after else STAGES[:3]
+    said = refusal(train=stages, stop_after=stop_after, evaluate={"arms": ["base", "trajectory"]})
+    assert 'arms.trajectory: no [[train]] has algorithm = "grpo"' in said
+
+
+def test_sft_only_ends_with_the_last_supervised_stage() -> None:
+    assert stages_of("sft-only", *STAGES) == STAGES[:2]
+
+
+def test_sft_only_of_a_recipe_without_one_learns_the_best_of_as_many_replies() -> None:
+    shared = {"candidates": 5, "deepest": 2, "learning_rate": 3e-5}
+    (sft,) = stages_of("sft-only", *STAGES[2:])
+    assert sft == {**shared, "algorithm": "sft", "states": (50 * 6 + 4 * 10 * 5) / 5}
+
+
+def test_sft_only_compares_two_replies_where_the_recipe_draws_one() -> None:
+    (sft,) = stages_of("sft-only", {"algorithm": "ppo", "groups": 10, "steps": 4, "candidates": 1})
+    assert (sft["states"], sft["candidates"]) == (20, 2)
+
+
+def test_without_stages_there_is_no_sft_only() -> None:
+    assert "arms.sft-only: there is no [[train]]" in refusal(train=[], evaluate={"arms": ["base", "sft-only"]})
+
+
+def test_an_arm_made_of_the_stages_that_run_runs_all_of_them() -> None:
+    assert stages_of("sft-only", *STAGES[2:], stop_after="dpo")[0]["states"] == 50
 
 
 def test_an_unknown_arm_names_the_nearest() -> None:

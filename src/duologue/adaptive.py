@@ -29,6 +29,7 @@ from duologue.conversation import Conversation, Goal
 from duologue.errors import RecipeError
 from duologue.models.base import Reply
 from duologue.reward import LOST_LIMIT, MultiturnReward, Outcome, Reward, summarise
+from duologue.simulation import Assistant
 from duologue.statistics import FLAT
 
 START = 2
@@ -196,6 +197,15 @@ class AdaptiveReward:
             raise RecipeError(f"a gap is measured on two fresh look-aheads or more; fresh is {fresh}")
         self.reward = reward
         self.fresh = fresh
+
+    @property
+    def assistant(self) -> Assistant:
+        """Who continues the conversations."""
+        return self.reward.assistant
+
+    def of(self, assistant: Assistant) -> AdaptiveReward:
+        """The same comparison for the replies of another assistant."""
+        return AdaptiveReward(self.reward.of(assistant), self.fresh)
 
     async def __call__(
         self, goal: Goal, conversation: Conversation, replies: Sequence[Reply], *, seed: int

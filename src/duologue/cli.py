@@ -52,7 +52,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 ESSENTIAL = ("answers", "fills in forms", "holds")
 """Findings of `doctor` without which nothing will work."""
 RUNS = Path("runs")
-GO_ON = ("train", "evaluate", "build", "reward", "merge", "goals")
+GO_ON = ("train", "sweep", "evaluate", "build", "reward", "merge", "goals")
 """Commands that go on from what an interrupted one did."""
 LOST_SHOWN = 5
 """Lost conversations that are printed."""
@@ -106,13 +106,47 @@ def train(
     Example: duologue train recipes/quickstart.toml --set reward.samples=2 --name two
     """
     from duologue.run import train as run_train
+    from duologue.run.together import accompany
+    from duologue.training.launch import launched
+
+    settings = _recipe(recipe, set_, name)
+    folder = runs / settings.name
+    if (launch := launched()) is not None and launch.rank > 0:
+        accompany(settings, folder)
+        return
+    _warn(settings)
+    with _shown_anyway(folder, quiet=quiet, as_json=as_json), _progress(quiet or as_json) as watch:
+        evaluation = run_train(settings, folder, restart=restart, cached=not no_cache, watch=watch)
+    _show(evaluation, folder, quiet=quiet, as_json=as_json)
+
+
+@app.command()
+def sweep(
+    recipe: RecipeFile,
+    set_: Overrides = None,
+    name: Name = None,
+    runs: Runs = RUNS,
+    restart: Restart = False,
+    no_cache: NoCache = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Train every cell of a sweep, evaluate all of them together, and draw the grid.
+
+    Example: duologue sweep recipes/ablations/samples.toml --set run.processes=2
+    """
+    from duologue.run.sweep import sweep as run_sweep
 
     settings = _recipe(recipe, set_, name)
     folder = runs / settings.name
     _warn(settings)
     with _shown_anyway(folder, quiet=quiet, as_json=as_json), _progress(quiet or as_json) as watch:
-        evaluation = run_train(settings, folder, restart=restart, cached=not no_cache, watch=watch)
-    _show(evaluation, folder, quiet=quiet, as_json=as_json)
+        swept = run_sweep(settings, folder, restart=restart, cached=not no_cache, watch=watch)
+    _show(swept.evaluation, folder, quiet=quiet, as_json=as_json)
+    for arm, error in swept.failures.items():
+        sys.stderr.write(f"duologue: not trained: {arm}: {error}\n")
+    if swept.failures:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -385,6 +419,25 @@ def _product(product: Product) -> Iterator[str]:
 
 
 @app.command()
+def verl(
+    recipe: RecipeFile,
+    output: Annotated[Path, typer.Option(help="The folder to write.")],
+    train: Annotated[int, typer.Option(min=1, help="Prompts to train on.")] = 1024,
+    test: Annotated[int, typer.Option(min=1, help="Prompts to validate on, at most.")] = 64,
+    deepest: Annotated[int, typer.Option(min=0, help="Turns that the policy plays before a candidate, at most.")] = 2,
+    set_: Overrides = None,
+) -> None:
+    """Write what verl needs to train with a recipe's reward on Ray: prompts and the agent loop (docs/verl.md).
+
+    Example: duologue verl recipes/quickstart.toml --output runs/verl --train 2048
+    """
+    from duologue.run.prompts import write_inputs
+
+    made = write_inputs(_recipe(recipe, set_, None), output, train=train, test=test, deepest=deepest)
+    sys.stdout.write(f"{made.folder}: {made.train} prompts to train on, {made.test} to validate on, agent.yaml\n")
+
+
+@app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="A run's folder.", show_default=False)],
 ) -> None:
@@ -459,6 +512,39 @@ def _diagnosis(finding: Finding) -> str:
     mark = {True: "works", False: "FAILS", None: "–"}[finding.works]
     advice = f"\n{'':24}→ {finding.advice}" if finding.advice else ""
     return f"  {finding.question:<14}  {mark:<5}  {finding.said}{advice}\n"
+
+
+@app.command()
+def cost(
+    recipe: RecipeFile,
+    parameters: Annotated[
+        list[str] | None,
+        typer.Option(help="The size of the assistant's model, or of MODEL: 8e9.", metavar="[MODEL=]N"),
+    ] = None,
+    gpu_flops: Annotated[float, typer.Option(help="What a GPU computes a second at most; an A100 in bf16.")] = 3.12e14,
+    utilisation: Annotated[float, typer.Option(help="The share of it that reading and learning reach.")] = 0.4,
+    tokens_per_second: Annotated[
+        float | None, typer.Option(help="What a GPU writes of the assistant's model, where you measured it.")
+    ] = None,
+    gpu_price: Annotated[float | None, typer.Option(help="Of a GPU's hour.")] = None,
+    set_: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """Estimate the calls, tokens, GPU hours and money of a recipe; nothing is started, and nobody is asked.
+
+    Example: duologue cost recipes/qwen-one-gpu.toml --parameters 1.7e9 --parameters Qwen/Qwen3-4B-Instruct-2507=4e9
+    """
+    from duologue.run.cost import Hardware, estimate, sizes_given
+    from duologue.run.cost_tables import lines, sentences, to_json
+
+    settings = _recipe(recipe, set_, None)
+    sizes = sizes_given(parameters or (), settings.assistant.model)
+    hardware = Hardware(gpu_flops, utilisation, tokens_per_second, gpu_price, sizes)
+    rows = estimate(settings, hardware)
+    if as_json:
+        sys.stdout.write(json.dumps(to_json(rows), indent=1) + "\n")
+        return
+    sys.stdout.writelines(f"{line}\n" for line in (*lines(rows), *sentences(rows, hardware)))
 
 
 @app.command()
@@ -684,9 +770,10 @@ def _show(evaluation: dict[str, Any], folder: Path, *, quiet: bool, as_json: boo
 
     from duologue.evaluation import tables
     from duologue.evaluation.agreement import agreement_notes
+    from duologue.evaluation.grids import grid_tables
 
     console = Console(width=None if sys.stdout.isatty() else 120)
-    for table in tables(evaluation, of_oracle=True):
+    for table in grid_tables(evaluation) if "sweep" in evaluation else tables(evaluation, of_oracle=True):
         console.print(table)
     for line in _costs(evaluation["calls"]):
         console.print(line, highlight=False, markup=False)

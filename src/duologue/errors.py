@@ -33,6 +33,12 @@ class ModelError(DuologueError, RuntimeError):
     """A model could not be loaded, or could not answer."""
 
 
+class AbsentModel(ModelError):
+    """What was named stands for no model."""
+
+    exit_code = 2
+
+
 class ContextOverflow(ModelError):
     """The conversation no longer fits into the model's context."""
 

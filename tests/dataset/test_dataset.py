@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -31,9 +32,9 @@ from duologue.dataset import (
     visits,
 )
 from duologue.errors import ContextOverflow, DataError, ModelError
-from duologue.journal import Journal
+from duologue.journal import Entry, Journal
 from duologue.metrics import Weighted
-from duologue.models.base import Reply, Sampling
+from duologue.models.base import Reply, Sampling, Usage
 from duologue.reward import MultiturnReward, Reward
 from duologue.seeding import derive
 from duologue.simulation import Assistant
@@ -414,7 +415,7 @@ async def test_an_adaptive_build_that_was_cut_short_makes_the_rows_of_one_that_w
             journal = Journal(tmp_path / f"{name}.jsonl")
             model = Babbler(pauses=shuffled(stop_at or 0))
             await built(planned, model, journal, stop_at=stop_at, partners=adaptively(model))
-        entries.append(sorted(Journal(tmp_path / f"{name}.jsonl").read()))
+        entries.append(timeless(Journal(tmp_path / f"{name}.jsonl")))
     assert len(entries[0]) == 12
     assert entries[0] == entries[1]
 
@@ -440,6 +441,11 @@ async def built(
     return steps
 
 
+def timeless(journal: Journal) -> list[Entry]:
+    """All entries by key, without the seconds they took."""
+    return sorted(e._replace(value={k: v for k, v in e.value.items() if k != "seconds"}) for e in journal.read())
+
+
 async def test_building_journals_a_row_for_every_visit(tmp_path: Path) -> None:
     planned = plan(10)
     journal = Journal(tmp_path / "journal.jsonl")
@@ -460,7 +466,7 @@ async def test_a_build_that_was_cut_short_goes_on_and_asks_nothing_twice(tmp_pat
     again = Babbler()
     second = Journal(tmp_path / "parts.jsonl")
     assert (await built(planned, again, second))[-1] == 12
-    assert sorted(second.read()) == sorted(journal.read())
+    assert timeless(second) == timeless(journal)
     fresh = Journal(tmp_path / "rest.jsonl")
     rest = [v for v in planned if f"build/dpo/0-dpo/{v.goal.id}/{v.seed}" not in set(list(first.keys())[:recorded])]
     counted = Babbler()
@@ -468,12 +474,46 @@ async def test_a_build_that_was_cut_short_goes_on_and_asks_nothing_twice(tmp_pat
     assert len(again.read) == len(counted.read)
 
 
+class Verbose(Babbler):
+    """Says two tokens a reply."""
+
+    async def reply(self, messages: Sequence[Message], *, seed: int, sampling: Sampling) -> Reply:
+        said = await super().reply(messages, seed=seed, sampling=sampling)
+        return replace(said, usage=Usage(completion=2))
+
+
+async def test_a_group_counts_the_tokens_of_prefix_candidates_and_look_aheads() -> None:
+    model = Verbose()
+    assistant, reward = partners_of(model)(task := task_of())
+    group = await explore(assistant, task, reward, GOALS[0], depth=1, candidates=3, seed=7)
+    assert len(model.read) > 3 + len(group.prefix.replies) > 3
+    assert group.sampled == 2 * len(model.read)
+
+
+async def test_a_state_that_is_drawn_again_counts_what_was_in_vain() -> None:
+    model, user = Verbose(), Chatterer(fails=lambda seed: len(user.heard) % 2 == 0)
+    assistant, reward = partners_of(model)(task := task_of(user))
+    group = await explore(assistant, task, reward, GOALS[0], depth=2, candidates=3, seed=7)
+    assert group.failed and group.sampled == 2 * (1 + REDRAWS)
+
+
+async def test_what_rows_cost_adds_up_to_all_that_was_sampled_and_to_the_time_it_took(tmp_path: Path) -> None:
+    model, journal = Verbose(), Journal(tmp_path / "journal.jsonl")
+    began = time.monotonic()
+    await built(plan(10), model, journal)
+    took = time.monotonic() - began
+    costs = [(entry.value["sampled_tokens"], entry.value["seconds"]) for entry in journal.read("row")]
+    assert sum(tokens for tokens, _ in costs) == 2 * len(model.read)
+    assert all(tokens for tokens, _ in costs)
+    assert 0 < sum(seconds for _, seconds in costs) <= took
+
+
 async def test_the_order_of_completion_makes_no_difference(tmp_path: Path) -> None:
     entries: list[list[Any]] = []
     for seed in (1, 2):
         journal = Journal(tmp_path / f"{seed}.jsonl")
         await built(plan(10), Babbler(pauses=shuffled(seed)), journal)
-        entries.append(sorted(journal.read()))
+        entries.append(timeless(journal))
     assert entries[0] == entries[1]
 
 

@@ -13,6 +13,16 @@ PROGRAM = "def busy(blocks):\n    for start, end in blocks:\n        if start < 
 
 # ---- answers
 
+BESIDE = [
+    *("7 1/2", "7 000", "7\u00a0000", "7'000", "7’000", "1'7", "√7", "∛7", "7√2", "±7", "\\pm 7", "‑7", "minus 7"),
+    *("Negative 7", "7! = 5040", "$7!$", "7!/2", "7 million", "7 dozen", "$7$ million", "7\\text{ million}"),
+    *("7 percent", "7 squared", "7 and a half", "7 and 1/2", "(7)^2", "(7)/2", "7)/2", "\\boxed{7}^2", "$7$/2"),
+    *("sqrt(7)", "log(7)", "\\sqrt 7", "\\log 7", "\\ln(7)", "7\\frac12", "7 \\frac{1}{2}", "7\\sqrt2", "7\\pi"),
+    *("{7 \\choose 2}", "7 mod 2", "7 times 2", "7 over 2", "7 plus 2", "x < 7", "x ≤ 7", ">= 7", "≠ 7", "7 < x"),
+    *("at least 7", "more than 7", "7 or more", "~~7~~ 8"),
+]
+"""Numbers and formulas that 7 is a part of."""
+
 
 @pytest.mark.parametrize(
     ("copy", "reply"),
@@ -32,6 +42,16 @@ PROGRAM = "def busy(blocks):\n    for start, end in blocks:\n        if start < 
         ("$7$", "so \\(x\\) is $7$ here"),
         ("3 apples\n2 pears", "You get\n3 apples  \r\n2 pears\r\n"),
         ("Ann's", "it is Ann's."),
+        ("7", "The answer is 7!"),
+        ("7", "It is **7**!"),
+        ("7", "> 7 it is"),
+        ("7", "so => 7 <br> it is"),
+        ("7", "it happens 7 times"),
+        ("7", "Step 1: 7"),
+        ("7", "first 2\n7"),
+        ("7 1/2", "it is 7 1/2."),
+        ("7!", "7! = 5040"),
+        ("√7", "so √7"),
     ],
 )
 def test_an_answer_that_stands_there_as_it_is_is_a_copy(copy: str, reply: str) -> None:
@@ -67,6 +87,11 @@ def test_an_answer_that_stands_there_as_it_is_is_a_copy(copy: str, reply: str) -
         ("a < b", "a <= b"),
         ("1, 2", "2, 1"),
         ("7", "six and one"),
+        *[("7", f"It is {more}") for more in BESIDE],
+        ("1/2", "It is 7 1/2."),
+        ("000", "It is 7 000."),
+        ("7", "7!"),
+        ("7", "x = 7! ways"),
         ("", "7"),
     ],
 )
@@ -197,6 +222,29 @@ def test_a_whole_block_is_a_copy_of_a_program(copy: str) -> None:
 )
 def test_a_program_that_was_mended_cut_or_put_together_is_no_copy(copy: str) -> None:
     assert of_program(copy, [TWO]) is None
+
+
+@pytest.mark.parametrize(
+    ("copy", "replies", "program"),
+    [
+        ("x = 1", [fenced("x = 1"), fenced("x = 2")], "x = 2"),
+        (PROGRAM, [fenced(PROGRAM), fenced(f"{PROGRAM}, 1"), "Better?"], f"{PROGRAM}, 1"),
+        (PROGRAM, [fenced(f"{PROGRAM}, 1"), fenced(PROGRAM)], PROGRAM),
+        (PROGRAM, [fenced(PROGRAM), f"Use it:\n{fenced('print(busy([]))')}\n{fenced('y = busy([])')}"], PROGRAM),
+        (PROGRAM, [fenced(PROGRAM), fenced("def busy(blocks):\n    # ... as before\n    return []")], PROGRAM),
+        (PROGRAM, [fenced(PROGRAM), fenced("def busy(blocks:")], PROGRAM),
+        (PROGRAM, [fenced(PROGRAM), TWO.replace("start, end", "a, b")], PROGRAM.replace("start, end", "a, b")),
+        (PROGRAM, [fenced(PROGRAM), f"{fenced(PROGRAM + ', 1')}\nor\n{fenced(PROGRAM + ', 2')}"], None),
+        ("x = 1", ["Do not write:\nx = 1\nThat is wrong.", fenced("x = 2")], "x = 2"),
+        ("x = 1", [fenced(PROGRAM), "Do not write:\nx = 1\nThat is wrong."], None),
+        ("That is wrong.", [fenced(PROGRAM), "Do not write:\nx = 1\nThat is wrong."], None),
+        (f"{PROGRAM}, 1", [fenced(PROGRAM), f"Take this:\n{PROGRAM}, 1"], f"{PROGRAM}, 1"),
+    ],
+)
+def test_what_a_later_message_has_anew_and_complete_takes_its_place(
+    copy: str, replies: list[str], program: str | None
+) -> None:
+    assert of_program(copy, replies) == program
 
 
 def test_outside_of_code_blocks_a_program_is_whole_lines() -> None:

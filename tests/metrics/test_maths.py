@@ -167,6 +167,42 @@ async def test_what_leaves_no_doubt_is_right_without_a_judge(reference: str, ans
     assert await scored(answer, reference=reference) == Score(1.0)
 
 
+@pytest.mark.parametrize(
+    ("reference", "answer"),
+    [
+        ("12 cm", "12 m"),
+        ("12\\text{ cm}", "\\boxed{12\\text{ m}}"),
+        ("12\\text{ cm}", "\\boxed{12} inches"),
+        ("12 \\mathrm{cm}^2", "12 cm"),
+        ("\\$5", "5 cents"),
+    ],
+)
+async def test_the_right_number_in_the_wrong_unit_scores_0(reference: str, answer: str) -> None:
+    assert await scored(answer, reference=reference) == Score(0.0)
+
+
+@pytest.mark.parametrize(("reference", "answer"), [("12 cm", "0.12 m"), ("60\\text{ minutes}", "1 hours")])
+async def test_another_number_in_another_unit_the_judge_decides(reference: str, answer: str) -> None:
+    assert await scored(answer, replying(graded(1)), reference) == Score(1.0)
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer"),
+    [
+        ("12 cm", "12"),
+        ("12", "12 cm"),
+        ("12\\text{ cm}^2", "12 square cm"),
+        ("90^\\circ", "90 degrees"),
+        ("90^\\circ", "\\boxed{90}°"),
+        ("\\$5", "5 dollars"),
+        ("3\\pi\\text{ meters}", "$3\\pi$ meters"),
+        ("12 cm", "In 5 minutes it is \\boxed{12}. It took 5 minutes"),
+    ],
+)
+async def test_a_unit_that_is_the_same_or_left_out_is_right(reference: str, answer: str) -> None:
+    assert await scored(answer, reference=reference) == Score(1.0)
+
+
 # ---- what does not help, and what is known to be wrong
 
 

@@ -48,6 +48,20 @@ MEANS: dict[str, dict[str, float]] = {
     "repeats": dict(zip(ARMS, (0.12, 0.41, 0.2, 0.002, 0.0, 0.1, 0.05, 0.0), strict=True)),
     "reward": dict(zip(ARMS, (0.847, 0.859, 0.9, 0.74, 0.71, 0.947, 1.083, 1.12), strict=True)),
 }
+COSTS: dict[str, list[dict[str, Any]]] = {
+    "single-turn": [
+        {"stage": "0-grpo", "algorithm": "grpo", "updates": 60, "sampled_tokens": 104200, "seconds": 31.4,
+         "learning_rate": 7e-4},
+    ],
+    "dpo": [
+        {"stage": "0-dpo", "algorithm": "dpo", "updates": 40, "sampled_tokens": None, "seconds": 55.0,
+         "learning_rate": 1.5e-4},
+    ],
+    "trained": [
+        {"stage": "0-grpo", "algorithm": "grpo", "updates": 60, "sampled_tokens": 260848, "seconds": 69.2,
+         "learning_rate": 7e-4},
+    ],
+}  # fmt: skip
 SHARES = ("success", "left", "asks_when_missing", "asks_when_complete", "asks_indifferent", "repeats", "satisfaction")
 
 
@@ -71,6 +85,7 @@ def make_run(
         "Intervals: 95% percentile bootstrap over clusters.",
         "p: paired t on cluster means, two-sided.",
     ]
+    evaluation["training"] = {arm: stages for arm, stages in COSTS.items() if arm in arms}
     (folder / "evaluation.json").write_bytes(orjson.dumps(evaluation))
     with (folder / "journal.jsonl").open("wb") as journal:
         for key, kind, value in _records(luck, arms, tasks, visits, steps, trees):

@@ -134,6 +134,23 @@ def test_conversations_show_the_same_goal_under_each_arm_and_where_training_fail
         assert exchange.count("<article") == 8
 
 
+def test_what_the_training_cost_stands_beside_how_it_went(report: Path) -> None:
+    text = section(report.read_text("utf-8"), "learning")
+    table = text[text.index("What the training cost") :]
+    rows = re.findall(r'<th scope="row">([^<]*)</th>(.*?)</tr>', table)
+    cells = {arm: re.findall(r"<td>([^<]*)</td>", row) for arm, row in rows}
+    assert cells == {
+        "single-turn": ["0-grpo", "60", "104\u202f200", "31", "0.0007"],
+        "dpo": ["0-dpo", "40", "–", "55", "0.00015"],
+        "trained": ["0-grpo", "60", "260\u202f848", "69", "0.0007"],
+    }
+
+
+def test_a_run_without_training_shows_no_cost_of_it(tmp_path: Path) -> None:
+    page = write_report(make_run(tmp_path / "plain", arms=("base", "oracle"), visits=1))
+    assert "What the training cost" not in page.read_text("utf-8")
+
+
 def test_the_best_and_the_worst_candidate_are_marked(report: Path) -> None:
     tree = section(report.read_text("utf-8"), "trees").split('class="exchange"')[1]
     assert tree.count("badge best") == tree.count("badge worst") == 1

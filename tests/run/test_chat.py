@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from duologue.conversation import Conversation
-from duologue.errors import DuologueError, ModelError, RunError
+from duologue.errors import DuologueError, ModelError, RecipeError, RunError
 from duologue.models.base import Sampling
 from duologue.run import chat
 from duologue.run.chat import converse_with_person, model_of
@@ -111,14 +111,14 @@ def test_a_runs_arm_keeps_its_own_system_prompt_without_a_task(
 
 def test_an_arm_that_was_not_trained_names_the_nearest(tmp_path: Path, small_model: Path) -> None:
     shutil.copytree(small_model, tmp_path / "run" / "models" / "single-turn")
-    with pytest.raises(RunError, match='has no trained arm "singleturn"; did you mean "single-turn"'):
+    with pytest.raises(RecipeError, match='has no trained arm "singleturn"; did you mean "single-turn"'):
         converse_with_person(str(tmp_path / "run"), None, "singleturn", 0)
     assert model_of(str(tmp_path / "run"), "single-turn") == str(tmp_path / "run" / "models" / "single-turn")
 
 
 def test_a_run_that_is_not_there_names_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "quickstart").mkdir()
-    with pytest.raises(RunError, match=r"there is no run or model .*quickstrat; did you mean .*quickstart"):
+    with pytest.raises(RecipeError, match=r"there is no run or model .*quickstrat; did you mean .*quickstart"):
         converse_with_person(str(tmp_path / "quickstrat"), None, "trained", 0)
 
 

@@ -6,14 +6,15 @@ from typing import Any
 import pytest
 
 from duologue.errors import DataError, RecipeError
-from duologue.recipe import ARMS, merged, overridden, parse
+from duologue.recipe import merged, overridden, parse
+from duologue.recipe.arms import CHANGED
 from duologue.run.check import check, warnings
 
 TABLE: dict[str, Any] = {
     "name": "plain",
     "task": {"name": "groceries"},
     "train": [{"algorithm": "grpo"}],
-    "evaluate": {"arms": list(ARMS)},
+    "evaluate": {"arms": list(CHANGED)},
 }
 
 

@@ -99,6 +99,15 @@ def test_a_run_leaves_what_the_folder_is_said_to_hold(whole_run: Path) -> None:
     assert not list(whole_run.glob("stages/*/*/checkpoint-*"))
 
 
+def test_an_evaluation_says_what_the_training_took(whole_run: Path) -> None:
+    evaluation = json.loads((whole_run / "evaluation.json").read_bytes())
+    ((stage,),) = evaluation["training"].values()
+    steps = [entry.value for entry in Journal(whole_run / "journal.jsonl").read("step")]
+    assert (stage["stage"], stage["updates"]) == ("0-grpo", 2)
+    assert stage["sampled_tokens"] == sum(step["sampled_tokens"] for step in steps) > 0
+    assert stage["seconds"] == sum(step["seconds"] for step in steps) > 0
+
+
 def test_the_same_command_on_a_whole_run_does_nothing_twice(run: Path, small_model: Path) -> None:
     journal, figures = (run / "journal.jsonl").read_bytes(), (run / "evaluation.json").read_bytes()
     train(recipe(small_model), run, watch=unwatched)

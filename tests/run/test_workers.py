@@ -65,6 +65,27 @@ def test_the_first_failure_is_raised_and_stops_the_others(tmp_path: Path) -> Non
         performed(jobs_to_do.fail_if_trained, jobs(tmp_path, "evaluate x", "train a"), processes=2)
 
 
+@pytest.mark.parametrize(
+    ("perform", "sentence"),
+    [(jobs_to_do.fail_in_arm_a, "the goals are gone"), (jobs_to_do.be_killed_in_arm_a, "its process was killed")],
+)
+def test_where_failures_are_taken_they_cost_what_needs_them_and_no_other(
+    tmp_path: Path, perform: Callable[..., None], sentence: str
+) -> None:
+    failures: list[tuple[str, str]] = []
+    run_jobs(
+        jobs(tmp_path, "train a", "evaluate a", "train b", "evaluate b"),
+        perform,
+        processes=1,
+        threads=1,
+        watch=lambda *progress: None,
+        failed=lambda job, error: failures.append((job.name, str(error))),
+    )
+    assert done(tmp_path) == ["train b", "evaluate b"]
+    ((name, told),) = failures
+    assert name == "train a" and sentence in told
+
+
 def test_a_process_that_was_killed_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"train a: its process was killed \(exit status -9\).*goes on"):
         performed(jobs_to_do.be_killed, jobs(tmp_path, "train a"))

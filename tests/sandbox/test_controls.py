@@ -11,7 +11,7 @@ from hypothesis import given, settings, strategies as st
 
 from duologue.errors import DataError
 from duologue.sandbox.controls import FALSE, RUNS, controls
-from duologue.sandbox.runner import results
+from duologue.sandbox.runner import Snapshot, results
 from duologue.sandbox.suite import Suite, read_suite
 
 LIAR = "class Liar:\n    __eq__ = lambda self, other: True\ndef f(*given): return Liar()"
@@ -26,7 +26,7 @@ def suite(body: str, head: str = "") -> Suite:
 def passes(code: str, tests: Suite) -> set[str]:
     """The tests that a program passes, without any box: the programs of this file are ours."""
     job = {"code": code, "tests": tests.source, "names": tests.names, "watched": [], "free": []}
-    return {name for name, why in results(job)["results"].items() if why is None}
+    return {name for name, why in results(job, Snapshot())["results"].items() if why is None}
 
 
 def survived(code: str, tests: Suite) -> int:
@@ -139,7 +139,7 @@ def f(x=None): return x
         "assert Point() - 3 == 0 and Point(5) - 3 == 2",
         "self.assertEqual(f(Rough(3)), 3.2)\nself.assertEqual(f(Rough(1e15)), 1e15)\nassert f(Rough(3)) > 2",
         "self.assertEqual(Rows([[1], [2]]), [[1], [2]])\nself.assertEqual(Rows(), [])",
-        "assert (Field() == 3).parts == ('=', 3)\nassert Field() == 3\nself.assertTrue(Field() < 3)",
+        "assert (Field() == 3).parts == ('=', 3)\nself.assertEqual((Field() < 3).parts[0], '<')",
         "np.testing.assert_allclose(f(np.array([1.0, 2.0])), [1, 2], rtol=2, atol=10**9)",
         "np.testing.assert_array_equal(f(np.array([1, 2])), np.array([1, 2]))",
         "np.testing.assert_equal(f(np.nan), np.nan)",
@@ -205,7 +205,7 @@ def test_every_false_assertion_is_false(name: str) -> None:
 def test_controls_are_drawn_anew_with_every_call() -> None:
     tests = suite("self.assertEqual(f(), 3)")
 
-    assert len({control.tests for _ in range(3) for control in controls(tests)}) == 3 * 2
+    assert len({control.tests for _ in range(3) for control in controls(tests)}) == 3 * RUNS
 
 
 def test_each_test_is_wrong_in_one_run_and_right_in_another() -> None:
@@ -232,7 +232,8 @@ class Mixin:
 class Base(TestCase, Mixin):
     def test_b(self): pass
     def test_a(self): os.path.join = None
-    def helper(self): mock.patch("time.sleep")
+    def helper(self): mock.patch("time.sleep").start()
+    def setUp(self): sys.modules["aged.library"] = len("path.exists")
 class Sub(Base):
     async def test_c(self): pass
 class Other:
@@ -246,8 +247,10 @@ class Other:
         "Base.test_mixed",
         *(f"Sub.test_{n}" for n in ("a", "b", "c", "mixed")),
     )
-    assert found.watched == ("datetime", "os.path", "unittest")
-    assert {"join", "sleep"} <= set(found.free)
+    assert found.watched == (
+        *("datetime", "datetime.datetime", "os.path", "unittest", "unittest.TestCase", "unittest.mock"),
+    )
+    assert found.free == ("aged.library", "join", "sleep")
 
 
 @settings(max_examples=50, deadline=None)

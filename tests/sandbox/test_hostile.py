@@ -16,6 +16,7 @@ import pytest
 
 from duologue.sandbox import Limits, Sandbox, TestReport, bubblewrap
 from duologue.sandbox.controls import RUNS
+from hostile_pairs import LOTS, ODD, REPLACED, SLY
 from hostile_programs import (
     ANYTHING,
     ESCAPES,
@@ -103,6 +104,33 @@ async def test_none_that_equals_everything_passes_whatever_way_it_is_compared(wa
     honest = await box.run_tests("def total(numbers): return float(sum(numbers))", tests)
 
     assert (liar.outcome, honest.outcome, honest.reason) == ("tampered", "passed", None)
+
+
+@pytest.mark.parametrize("what", REPLACED)
+async def test_none_passes_that_replaces_what_its_tests_stand_on(what: str, box: Sandbox) -> None:
+    found = await box.run_tests(*REPLACED[what])
+
+    assert found.outcome == "tampered"
+    assert "it replaced what the tests stand on" in (found.reason or "")
+
+
+@pytest.mark.parametrize("way", SLY)
+async def test_none_passes_whose_objects_lie_in_a_way_of_their_own(way: str, box: Sandbox) -> None:
+    found = await box.run_tests(*SLY[way])
+
+    assert (found.outcome, found.reason) == ("tampered", "it passes tests that are wrong")
+
+
+@pytest.mark.parametrize("way", LOTS)
+async def test_none_passes_that_answers_one_way_and_then_another(way: str, box: Sandbox) -> None:
+    assert (await box.run_tests(*LOTS[way])).outcome in ("tampered", "failed")
+
+
+@pytest.mark.parametrize("kind", ODD)
+async def test_an_honest_program_passes_however_odd(kind: str, box: Sandbox) -> None:
+    found = await box.run_tests(*ODD[kind])
+
+    assert (found.outcome, found.reason) == ("passed", None)
 
 
 async def test_a_program_that_passes_once_alone_has_not_passed(box: Sandbox) -> None:

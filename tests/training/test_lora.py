@@ -173,8 +173,8 @@ def test_equal_seeds_give_equal_adapters_and_nobody_elses_draws_change(small: Pa
 
 
 def test_targets_that_no_layer_has_are_refused(small: Path) -> None:
-    with pytest.raises(ModelError, match=r"lora\.targets"):
-        open_policy(small, LoraSettings(targets=("q_prj",)))
+    with pytest.raises(RecipeError, match=r'lora\.targets: no linear layer.s name ends in "q_prj"; did you mean "q_proj"'):
+        open_policy(small, LoraSettings(targets=("v_proj", "q_prj")))
 
 
 def test_an_adapter_of_another_shape_is_refused(small: Path, tmp_path: Path) -> None:

@@ -21,13 +21,23 @@ card, hub     what is told of a data set, and where it is put
 from __future__ import annotations
 
 from duologue.dataset.candidates import Candidate, Row, row_of
-from duologue.dataset.groups import REDRAWS, Group, Rewarding, explore, explore_from, random_depth, reward_each
+from duologue.dataset.groups import (
+    REDRAWS,
+    Counting,
+    Group,
+    Rewarding,
+    explore,
+    explore_from,
+    random_depth,
+    reward_each,
+)
 from duologue.dataset.preference import Pair, PairCounts, best_replies, pairs, pooled_variance
 from duologue.dataset.states import Visit, build, rows, visits
 
 __all__ = [
     "REDRAWS",
     "Candidate",
+    "Counting",
     "Group",
     "Pair",
     "PairCounts",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from duologue.adaptive import AdaptiveReward, Choice
 from duologue.conversation import Conversation, Ending, Goal
 from duologue.errors import ContextOverflow, ModelError
 from duologue.models.base import Reply
+from duologue.models.meter import Metered
 from duologue.reward import MultiturnReward, Reward
 from duologue.seeding import derive, generator
 from duologue.simulation import Assistant, reach
@@ -34,6 +35,8 @@ class Group:
     rewards: tuple[Reward, ...]
     choice: Choice | None = None
     """What adaptive look-aheads chose; None where all replies had equally many."""
+    sampled: int = 0
+    """Tokens that the assistant said for all of it: prefix, candidates, look-aheads, and what was drawn again."""
 
     @property
     def failed(self) -> str | None:
@@ -47,6 +50,20 @@ class Group:
         for reply, reward in zip(self.replies, self.rewards, strict=True):
             found.setdefault((reply.text, reply.finish), (reply, reward))
         return list(found.values())
+
+
+class Counting:
+    """An assistant, and a reward that looks ahead, whose tokens are counted as they are sampled."""
+
+    def __init__(self, assistant: Assistant, reward: Rewarding) -> None:
+        self._meters = (Metered(assistant.model), Metered(reward.assistant.model))
+        self.assistant = replace(assistant, model=self._meters[0])
+        self.reward = reward.of(replace(reward.assistant, model=self._meters[1]))
+
+    @property
+    def sampled(self) -> int:
+        """Tokens so far."""
+        return sum(meter.usage.completion for meter in self._meters)
 
 
 def random_depth(seed: int, deepest: int) -> int:
@@ -64,33 +81,42 @@ async def explore(
     room for a reply is taken back to its last state that did. A state that cannot be played is drawn again,
     with another user and other words, up to `REDRAWS` times; a group that failed is the last one's.
     """
-    group = await _explored(assistant, task, reward, goal, depth, candidates, seed)
+    counting = Counting(assistant, reward)
+    group = await _explored(counting, task, goal, depth, candidates, seed)
     for redraw in range(1, REDRAWS + 1):
         if not group.failed:
             break
-        again = derive(seed, "redraw", redraw)
-        group = await _explored(assistant, task, reward, goal, depth, candidates, again)
-    return group
+        group = await _explored(counting, task, goal, depth, candidates, derive(seed, "redraw", redraw))
+    return replace(group, sampled=counting.sampled)
 
 
-async def _explored(
-    assistant: Assistant, task: Task, reward: Rewarding, goal: Goal, depth: int, candidates: int, seed: int
-) -> Group:
-    prefix = await reach(assistant, task.user(goal.request, seed), depth=depth, seed=seed)
-    return await explore_from(assistant, task, reward, goal, prefix, candidates=candidates, seed=seed)
+async def _explored(counting: Counting, task: Task, goal: Goal, depth: int, candidates: int, seed: int) -> Group:
+    prefix = await reach(counting.assistant, task.user(goal.request, seed), depth=depth, seed=seed)
+    return await _explored_from(counting, task, goal, prefix, candidates, seed)
 
 
 async def explore_from(
     assistant: Assistant, task: Task, reward: Rewarding, goal: Goal, prefix: Conversation, *, candidates: int, seed: int
 ) -> Group:
-    """Draw candidate replies at a state that was reached with this seed, and reward each; none where it FAILED."""
+    """Draw candidate replies at a state that was reached with this seed, and reward each; none where it FAILED.
+
+    What the prefix cost is not among the group's sampled tokens.
+    """
+    counting = Counting(assistant, reward)
+    group = await _explored_from(counting, task, goal, prefix, candidates, seed)
+    return replace(group, sampled=counting.sampled)
+
+
+async def _explored_from(
+    counting: Counting, task: Task, goal: Goal, prefix: Conversation, candidates: int, seed: int
+) -> Group:
     replies: Sequence[Reply] = ()
     if prefix.ending is not Ending.FAILED:
         try:
-            prefix, replies = await _drawn(assistant, prefix, candidates, seed)
+            prefix, replies = await _drawn(counting.assistant, prefix, candidates, seed)
         except ModelError as error:
             prefix = prefix.ended(Ending.FAILED, f"the assistant's model: {error}")
-    rewards, choice = await rewarded(reward, goal, prefix, replies, seed)
+    rewards, choice = await rewarded(counting.reward, goal, prefix, replies, seed)
     return Group(task.name, goal, seed, prefix, tuple(replies), rewards, choice)
 
 

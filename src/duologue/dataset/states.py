@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -59,22 +60,26 @@ async def build(
 ) -> AsyncIterator[int]:
     """Explore every visit that the journal does not have yet, and journal its row.
 
-    A state that failed, or of which a candidate could not be scored, is explored again by the next call.
+    A state that failed, or of which a candidate could not be scored, is explored again by the next call. A row says
+    what it cost: the tokens sampled for it, and the seconds since the one before it was journalled.
 
     Yields:
         The number of rows journalled so far. A state that failed is journalled with its reason.
     """
     todo = [(f"{key}/{visit.goal.id}/{visit.seed}", visit) for visit in planned]
-    done = sum(name in journal for name, _ in todo)
+    done, clock = sum(name in journal for name, _ in todo), time.monotonic()
 
     async def one(name: str, visit: Visit) -> None:
+        nonlocal clock
         assistant, reward = partners(visit.task)
         group = await explore(
             assistant, visit.task, reward, visit.goal, depth=visit.depth, candidates=candidates, seed=visit.seed
         )
         row = {"failed": group.failed} if group.failed else row_of(group).to_json()
         lost = bool(group.failed) or any(reward.value is None and reward.failures for reward in group.rewards)
-        attempts.record(journal, name, "row", row, lost=lost)
+        began, clock = clock, time.monotonic()
+        cost = {"sampled_tokens": group.sampled, "seconds": clock - began}
+        attempts.record(journal, name, "row", {**row, **cost}, lost=lost)
 
     waiting = (one(name, visit) for name, visit in todo if name not in journal)
     running: set[asyncio.Task[None]] = set()

@@ -8,7 +8,10 @@ from typing import Literal
 from duologue.statistics import Range
 
 Decoding = Literal["sampled", "greedy"]
-ARMS = ("base", "proactive", "ask-missing", "single-turn", "single-turn-blind", "dpo", "trained", "oracle")
+ARMS = (
+    *("base", "proactive", "ask-missing", "single-turn", "single-turn-blind"),
+    *("sft-only", "dpo", "trajectory", "trained", "oracle"),
+)
 USERS = ("train", "unseen", "unseen-habits", "unseen-wording")
 SHARES = (
     *("success", "satisfaction", "left", "repeats"),

@@ -181,11 +181,12 @@ def _adjust(rows: Sequence[dict[str, Any]], family: Family) -> None:
 
 
 def _notes(family: Family) -> list[str]:
+    others = f"each arm but {family.oracle}" if family.pairs is None else "each arm that it is compared with"
     return [
         f"Intervals: {statistics.LEVEL:.0%} percentile bootstrap over clusters, {statistics.RESAMPLES:,} resamples "
         "shared by all arms; without spread, a bound that holds anyway, or none.",
         "p: paired t on cluster means, two-sided.",
-        f"holm: over {family.arm} against each arm but {family.oracle} × {', '.join(family.metrics)} × tasks × users "
+        f"holm: over {family.arm} against {others} × {', '.join(family.metrics)} × tasks × users "
         f"({', '.join(family.users)}), sampled and greedy apart.",
         f"Pairs lost in one arm are left out of all; above {LOST_LIMIT:.0%} lost, bounds give the lost ones the lowest "
         "and highest values.",

@@ -3,16 +3,19 @@
 - `of_words`, for documents: nine of ten words stand there, each beside a neighbour that it has in the copy. What is
   shorter than ten words stands in one message as it is.
 - `exact`, for answers: letter by letter in one message, and no part of a longer number, word or formula.
-- `of_program`, for programs: one whole code block of one message; of a message without any, whole lines.
+- `of_program`, for programs: one whole code block of one message; of a message without any, whole lines. Where a later
+  message has all of it anew, that one.
 
 White space at the ends of lines, and around, is no part of a text.
 
 Not guarded against: the wrong one of several answers that stand there ("6, 7 or 8"), a document whose signs and
-punctuation were mended, lines left out before or after a program that stands in no code block.
+punctuation were mended, lines left out before or after a program that stands in no code block. "It is 7!" is taken for
+an exclamation, and "7!" alone, or before more of a formula, for a factorial.
 """
 
 from __future__ import annotations
 
+import ast
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -118,7 +121,9 @@ def _named(blocks: Sequence[_Block]) -> bool:
 
 
 def of_program(text: str, replies: Sequence[str]) -> str | None:
-    """A program of the replies, as it stands there.
+    """A program of the replies, as it stands there; what a later reply has anew and complete, from that reply.
+
+    Lines outside of code blocks are none where code blocks hold more than they do.
 
     >>> of_program("x = 1", ["```\\nx = 1\\n```\\nor\\n```\\nx = 2\\n```"])
     'x = 1'
@@ -128,14 +133,48 @@ def of_program(text: str, replies: Sequence[str]) -> str | None:
     wanted = _trimmed(programs(text)[0] if _BLOCK.fullmatch(_unix(text).strip()) and programs(text) else text)
     if not wanted:
         return None
-    for reply in reversed(replies):
+    for place, reply in reversed([*enumerate(replies)]):
         blocks = programs(reply)
         found = next((block for block in blocks if _trimmed(block) == wanted), None)
-        if found is not None:
-            return found
-        if not blocks and _in_whole_lines(wanted, _trimmed(reply)):
-            return wanted
+        if found is not None or (not blocks and _in_whole_lines(wanted, _trimmed(reply))):
+            is_part = found is None and not _holds_any(wanted, replies)
+            return None if is_part else _latest(wanted if found is None else found, replies[place + 1 :])
     return None
+
+
+def _latest(program: str, later: Sequence[str]) -> str | None:
+    """A program, or what took its place in later replies; None where several did at a time."""
+    for reply in reversed(later):
+        if anew := [block for block in programs(reply) if _holds(block, program)]:
+            return anew[0] if len(anew) == 1 else None
+    return program
+
+
+def _holds_any(program: str, replies: Sequence[str]) -> bool:
+    """Whether a program has all that one in the code blocks has; true where there are none."""
+    blocks = [block for reply in replies for block in programs(reply)]
+    return not blocks or any(_holds(program, block) for block in blocks)
+
+
+def _holds(program: str, other: str) -> bool:
+    """Whether a program is complete, and defines all that another does."""
+    names = _defined(other)
+    return bool(names) and names <= _defined(program) and _LEFT_OUT.search(program) is None
+
+
+_LEFT_OUT = re.compile(r"^[ \t]*(?:#.*)?(?:\.{3}|…)", re.MULTILINE)
+"""A line that stands for others: "# … as before"."""
+
+
+def _defined(program: str) -> set[str]:
+    """The functions and classes of a program, or its variables where it has none; nothing where it is not Python."""
+    try:
+        body = ast.parse(program).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return set()
+    made = {each.name for each in body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}
+    targets = (target for each in body if isinstance(each, ast.Assign) for target in each.targets)
+    return made or {target.id for target in targets if isinstance(target, ast.Name)}
 
 
 def _kind(info: str) -> str:
@@ -156,16 +195,31 @@ def _in_whole_lines(text: str, reply: str) -> bool:
 
 # ---- a text within another
 
+_COMMAND = r"(?:[dt]?frac|sqrt|pi|cdot|times|div|pm|mp|[bp]?mod|choose|over|log|ln|exp|sin|cos|tan|[lg]eq?|[lg]t|neq?)"
+_SCALE = r"(?:hundred|thousand|[mbtr]+illion|dozen|halves|thirds|quarters|percent|per cent|squared|cubed|factorial)s?\b"
+_SPACE = r"[ \t\u00a0\u2009\u202f]"
 _BEFORE = re.compile(
-    r"\d[.,:]$|\d[ \t]*\*{1,2}$|[^\W_]_+\{?$|[-−–+/·×÷^][ \t]*(?:\\boxed|[$({\\])*$|"
-    r"\\(?:cdot|times|div|pm|mp)[ \t]*$|\\(?!boxed|fbox|text|math)[a-zA-Z]+(?:\{[^{}]*\}|\[[^\[\]]*\])*[{\[]$"
+    r"\d[.,:'’]$|\d[ \t]*\*{1,2}$|[^\W_]_+\{?$|[-‐‑−–+±∓/·×÷^√∛][ \t]*(?:\\boxed|[$({\\])*$|"
+    r"\\(?!boxed|fbox|text|math)[a-zA-Z]+(?:\{[^{}]*\}|\[[^\[\]]*\])*[{\[]$|~~$|[^\W\d_]\($|"
+    rf"\\{_COMMAND}[ \t]*[({{]?$|(?:[<≤≥≠]=?|>=|[<>!]=|(?<![-=])>)[ \t]*[$({{]*$|"
+    r"\b(?:minus|negative|plus|divided by|square root of|at (?:least|most)|(?:more|less|fewer|greater) than)[ \t]+$",
+    re.IGNORECASE,
 )
-"""What stands before a part of a longer number or formula: a sign, a decimal point, a command and its brace."""
+"""What stands before a part of a longer number or formula: a sign, a decimal point, a command and its brace, a word."""
 _AFTER = re.compile(
-    r"[.,:]\d|_+[^\W_]|\*{1,2}\d|[ \t]*\\?%|[ \t]*[/·×÷^][ \t]*[\w\\({$]|[ \t]*[-−–+][ \t]*[\d\\(√$]|"
-    r"[ \t]*\\(?:cdot|times|div|pm|mp)(?![a-zA-Z])"
+    r"[.,:]\d|['’]\d|_+[^\W_]|\*{1,2}\d|[ \t]*\\?%|!+(?:[ \t]*[=/·×÷^+−*]|[\w$})\]\\.,;])|"
+    r"(?:[)}\]$]|\\\))*[ \t]*(?:[/·×÷^√][ \t]*[\w\\({$]|\*{1,2}\d|[-‐‑−–+±][ \t]*[\d\\(√$])|"
+    rf"[ \t]*(?:\\{_COMMAND}(?![a-zA-Z])|[≤≥≠]|!=|[<>](?!/?\w+[ \t]*/?>))|"
+    rf"[)}}\]$]*{_SPACE}*(?:\\text\{{)?{_SPACE}*{_SCALE}|{_SPACE}+(?:and (?:an? |one |\d)|or (?:more|less|fewer)\b)|"
+    r"[ \t]+(?:plus|minus|times|over|divided by|mod|modulo|choose|to the)[ \t]+[-\d\\(]",
+    re.IGNORECASE,
 )
-_BULLET = re.compile(r"(?:^|\n)[ \t]*[-+–][ \t]+$")
+_BULLET = re.compile(r"(?:^|\n)[ \t]*[-+–>][ \t]+$|<\w+>$")
+"""Signs that are none: of a list, of a quotation, of HTML."""
+_GROUP = re.compile(rf"\d{_SPACE}\d")
+"""Two numbers that may be one: "7 000", "7 1/2"."""
+_TALK = re.compile(r"[^\W\d_]{2}")
+"""Without a word before it on its line, a "!" is no exclamation."""
 
 
 def _stands(text: str, within: str) -> bool:
@@ -183,6 +237,10 @@ def _is_whole(text: str, within: str, place: int) -> bool:
     """Whether the text at a place is no part of a longer number, word or formula."""
     before, after = within[max(0, place - 80) : place], within[place + len(text) :][:80]
     if _joined(before[-1:], text[0]) or _joined(text[-1], after[:1]):
+        return False
+    if _GROUP.fullmatch(before[-2:] + text[0]) or _GROUP.fullmatch(text[-1] + after[:2]):
+        return False
+    if after.startswith("!") and _TALK.search(before.rpartition("\n")[2]) is None:
         return False
     return (_BEFORE.search(before) is None or _BULLET.search(before) is not None) and _AFTER.match(after) is None
 

@@ -6,7 +6,9 @@ answer of several formulas, are not taken apart but left to the judge: "more tha
 a 1".
 
 The judge is asked, too, where math-verify takes for right what may be wrong: an equation whose sides differ ("8 = 7",
-"2x = 7"), a set in place of what has an order, a percentage above 100 that is right only as a hundredth.
+"2x = 7"), a set in place of what has an order, a percentage above 100 that is right only as a hundredth; and where it
+takes for wrong what may be right: a value in another unit than the reference's. The same value in another unit is
+wrong ("12 m" for "12 cm"); a unit that only one of the two states changes nothing.
 
 Wrong in known ways: a sum that is not worked out counts as its value (see `duologue.metrics.equality`); a decimal
 counts as a fraction only to six places; 50 % counts as 0.5 and as 50.
@@ -24,6 +26,7 @@ from duologue.metrics.base import Metric, Score
 from duologue.metrics.equality import LONGEST, Equality, check_installed, equal
 from duologue.metrics.extraction import Extractor
 from duologue.metrics.judged import accuracy
+from duologue.metrics.units import unit
 from duologue.models.base import ChatModel
 
 PLAIN = re.compile(
@@ -123,6 +126,9 @@ async def compared(reference: str, answer: str) -> Equality:
         which = "the reference" if ours is None else "the answer"
         return Equality(None, f"{which} is not one expression alone")
     verdict = await equal(ours, theirs)
+    units = {unit(reference), unit(answer)}
+    if len(units - {None}) == 2 and verdict.same is not None:  # 12 cm are not 12 m, but 60 minutes may be 1 hour
+        return Equality(False) if verdict.same else Equality(None, "its unit is another")
     doubt = await _doubt(ours, theirs) if verdict.same else None
     return Equality(None, doubt) if doubt else verdict
 

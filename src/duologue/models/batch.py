@@ -30,7 +30,7 @@ WASTE = 256
 """Padding of one such pass, in tokens: about what a further pass costs."""
 WAVES = 4
 """Passes over new prompts in which each may find what the one before it read."""
-SHARED = 8
+SHARED = 4
 """A row waits for another one's prefix if it shares this many tokens that are not kept yet,"""
 WORTH = 64
 """and if all such rows together save this many. (One that shares all of its prompt needs no pass, and waits.)"""

@@ -124,6 +124,7 @@ class Calls:
         """Keep a reply: its text, finish and usage. The first under a key stands.
 
         Args:
+            key: b"" keeps nothing of it, and books it alone.
             seconds: that the call took.
             cost: of the call, in the currency of the price.
             reserved: what was reserved for it, now given back.
@@ -136,7 +137,7 @@ class Calls:
             account.completion += reply.usage.completion
             account.seconds += seconds
             account.billionths += billed
-            if self.keeps:
+            if self.keeps and key:
                 self._unwritten.setdefault(key, reply)
             self._write_soon()
         if self._budget is not None:

@@ -20,7 +20,7 @@ class Connections:
 
     Args:
         place: whose they are, for errors; its key is sent with each request.
-        url: where requests go.
+        url: the server's.
         most: connections at a time.
         timeout: seconds from a request to the last byte of its answer, the connecting included.
     """
@@ -49,8 +49,8 @@ class Connections:
             )
         self._loop, self._held, self._session = loop, None, None
 
-    async def post(self, body: bytes) -> Answer:
-        """The answer to a request, whatever its status.
+    async def post(self, url: str, body: bytes) -> Answer:
+        """The answer to a request to an address of the same server, whatever its status.
 
         Raises:
             Trouble: there was none.
@@ -60,7 +60,7 @@ class Connections:
 
         session = await self._open()
         try:
-            async with session.post(self._url, data=body, proxy=self._proxy, allow_redirects=False) as response:
+            async with session.post(url, data=body, proxy=self._proxy, allow_redirects=False) as response:
                 return Answer(response.status, response.headers.get("Retry-After"), await response.read())
         except (ClientError, OSError) as error:
             if self._closed:

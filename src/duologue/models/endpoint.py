@@ -17,13 +17,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlunsplit
+
+import orjson
 
 from duologue.background import Sharing
 from duologue.errors import EndpointUnusable, ModelError, RequestRefused
@@ -36,7 +38,8 @@ from duologue.models.limits import InFlight
 from duologue.models.refusals import Place, Trouble, Unsupported, refusal
 from duologue.models.spending import Share, Spending
 from duologue.models.standing import Standing
-from duologue.models.wire import NOTHING, Query, Unreadable, cut_at, read_models, read_reply
+from duologue.models.token_query import TokenQuery
+from duologue.models.wire import NOTHING, Answer, Query, Unreadable, cut_at, read_models
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -50,6 +53,8 @@ LONGEST_WAIT_WITH_OTHERS = 2.0
 none does, twice as much after each attempt."""
 QUEUED = 0.1
 """What an attempt counts that was one too many while others got their replies: it waits for its turn."""
+
+PATHS = (Query.path, TokenQuery.path, "models")
 
 _LATE: ContextVar[float] = ContextVar("_LATE", default=0.0)
 """Seconds that the attempts without a reply cost this task and those it came from. Its calls queue as if made so much
@@ -110,26 +115,26 @@ class Endpoint:
         parts = read_address(url)
         if parts is None:
             raise EndpointUnusable(f"{shown(url)} is no address: it is like http://127.0.0.1:8000/v1")
-        self._url, self._list = (
-            urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{last}", fragment=""))
-            for last in ("chat/completions", "models")
-        )
+        base, root = parts.path.rstrip("/"), parts.path.rstrip("/").removesuffix("/v1")
+        self._urls = {last: urlunsplit(parts._replace(path=f"{base}/{last}", fragment="")) for last in PATHS}
+        self._root = urlunsplit(parts._replace(path=root, query="", fragment=""))
         owner, _, host = parts.netloc.rpartition("@")
         address = urlunsplit((parts.scheme, host, parts.path, "", ""))
         if owner and key:
             raise EndpointUnusable(f"{address}: a key beside the one that `url` holds: leave one of them out")
         called = address if name in (None, url) else f'endpoint "{name}" ({address})'
-        self._place = Place(called, key, secrets_in(parts))
-        self._known_as = (name or self._url).encode()
+        self.place = Place(called, key, secrets_in(parts))
+        """As errors call it."""
+        self._known_as = (name or self._urls[Query.path]).encode()
         self.unsupported: dict[str, set[str]] = {}
         """What a model's server was found not to take, by the model's name; the words are those of `Query.body`."""
-        self._connections = Connections(self._place, self._url, most=in_flight, timeout=timeout)
+        self._connections = Connections(self.place, url, most=in_flight, timeout=timeout)
         self._timeout, self._retries, self._backoff = timeout, retries, backoff
         self._calls = calls
         self._spending = Spending(price, calls, requests_per_minute, tokens_per_minute)
         self._under_way = Sharing[_Answered]()
         self._slots = InFlight(in_flight)
-        self._standing = Standing(self._place, timeout)
+        self._standing = Standing(self.place, timeout)
 
     def model(
         self,
@@ -167,8 +172,20 @@ class Endpoint:
     async def listed(self) -> dict[str, dict[str, Any]]:
         """What the server says of its models, by name; nothing where it does not list them."""
         self._connections.belong()
-        found = await self._connections.get(self._list)
+        found = await self._connections.get(self._urls["models"])
         return {} if found is None else read_models(found)
+
+    async def command(self, path: str, fields: Mapping[str, Any]) -> Answer:
+        """What the server says to its owner, at a path from its root like "/v1/load_lora_adapter"; asked once.
+
+        Raises:
+            EndpointUnusable: nothing.
+        """
+        self._connections.belong()
+        try:
+            return await self._connections.post(self._root + path, orjson.dumps(fields))
+        except Trouble as trouble:
+            raise EndpointUnusable(f"{self.place}, {path}: {trouble.reason}; {trouble.advice}") from None
 
     async def close(self) -> None:
         """Close the connections for good; calls under way fail."""
@@ -185,7 +202,7 @@ class Endpoint:
     async def _found(self, query: Query, role: str, counter: Counter) -> _Answered:
         """The reply, known, being waited for by an equal call, or asked for."""
         calls, body = self._calls, query.body()
-        if calls is None or not calls.keeps:
+        if calls is None or not calls.keeps or not query.kept:
             return await self._insist(_Call(query, body, role, counter))
         key = blake2b(b"%b\0%b" % (self._known_as, body), digest_size=16).digest()
         known = calls.find(key, role=role, model=query.model)
@@ -233,10 +250,10 @@ class Endpoint:
         self._standing.troubled(trouble, model, call.role)
         if trouble.wait > self._timeout:
             what = f"{trouble.reason}, and is to be left alone for {trouble.wait:.0f} s, which is over `timeout`"
-            raise self._standing.failed(ModelError(f"{self._place}, model {model}: {what}; {trouble.advice}"))
+            raise self._standing.failed(ModelError(f"{self.place}, model {model}: {what}; {trouble.advice}"))
         if tries >= self._retries + 1:
             what = f"no reply after {int(tries)} attempts, the last: {trouble.reason}"
-            raise self._standing.failed(ModelError(f"{self._place}, model {model}: {what}; {trouble.advice}"))
+            raise self._standing.failed(ModelError(f"{self.place}, model {model}: {what}; {trouble.advice}"))
         backoff = min(longest, self._backoff * 2 ** max(0.0, tries - 1.0))
         wait = max(trouble.wait, backoff * (0.5 + 0.5 * random.random()) - trouble.took, 0.0)
         if trouble.limited:
@@ -268,16 +285,16 @@ class Endpoint:
         return reply
 
     async def _exchange(self, call: _Call, body: bytes, without: Set[str]) -> Reply:
-        answer = await self._connections.post(body)
+        answer = await self._connections.post(self._urls[call.query.path], body)
         self._standing.reached()
         self._slots.answered(limited=answer.status == 429)
         if answer.status != 200:
-            raise refusal(self._place, answer, call.query, without, call.role)
+            raise refusal(self.place, answer, call.query, without, call.role)
         try:
-            reply = read_reply(answer.body, call.query, call.counter)
+            reply = call.query.read(answer.body, call.counter)
         except Unreadable as error:
             advice = "check that `url` is that of an OpenAI-compatible server, and look into its log"
-            raise Trouble(self._place.quote(str(error)), advice, billed=True) from None
+            raise Trouble(self.place.quote(str(error)), advice, billed=True) from None
         if "stop" in without:
             return replace(reply, text=cut_at(reply.text, call.query.stop))
         return reply

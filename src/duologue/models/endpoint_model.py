@@ -36,11 +36,14 @@ class EndpointModel:
 
     async def reply(self, messages: Sequence[Message], *, seed: int, sampling: Sampling) -> Reply:
         """One reply; see `Endpoint.answer` for what is raised."""
-        query = Query(self.name, messages, seed, sampling, self._stop)
+        return await self.ask(Query(self.name, messages, seed, sampling, self._stop))
+
+    async def ask(self, query: Query) -> Reply:
+        """The reply to a query to this model, of whatever kind."""
         with self._standing.call():
             reply = await self.endpoint.answer(query, self._role, self._counter)
         book(self._role, reply.usage)
-        if sampling.format is None and reply.text.strip():  # a form is of use where whoever asked can read it
+        if query.sampling.format is None and reply.text.strip():  # a form is of use where whoever asked can read it
             self._standing.useful()
         return reply
 

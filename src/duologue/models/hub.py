@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-from duologue.errors import ModelError
+from duologue.errors import AbsentModel, ModelError
 from duologue.models import BUILT_IN
 
 TIMEOUT = 10.0
@@ -16,12 +16,13 @@ def refuse_absent(source: str) -> None:
     """Refuse what is neither a folder, nor a model that the hub has, or once gave to this machine.
 
     Raises:
-        ModelError: there is no such model, or the hub cannot be asked.
+        AbsentModel: there is no such model.
+        ModelError: the hub cannot be asked.
     """
     if Path(source).is_dir():
         return
     if source.startswith((".", "/", "~")) or source.count("/") > 1:
-        raise ModelError(
+        raise AbsentModel(
             f"there is no model at {source}: give a folder, an id on the hub, or {', '.join(BUILT_IN)}{_hint(source)}"
         )
     if not _once_given(source):
@@ -35,7 +36,7 @@ def _once_given(name: str) -> bool:
     try:
         return try_to_load_from_cache(name, "config.json") is not None
     except HFValidationError as error:
-        raise ModelError(f'there is no folder "{name}", and the hub has no such ids{_hint(name)}') from error
+        raise AbsentModel(f'there is no folder "{name}", and the hub has no such ids{_hint(name)}') from error
 
 
 def _ask_hub(name: str) -> None:
@@ -45,7 +46,7 @@ def _ask_hub(name: str) -> None:
     try:
         HfApi().model_info(name, timeout=TIMEOUT)
     except RepositoryNotFoundError as error:
-        raise ModelError(
+        raise AbsentModel(
             f'there is no model "{name}": no folder, and none on the hub that it shows you (`hf auth login` for those '
             f"that are not public){_hint(name)}"
         ) from error

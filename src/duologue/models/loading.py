@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,10 +23,14 @@ from transformers.utils import logging
 from transformers.utils.import_utils import is_bitsandbytes_available, is_peft_available
 from transformers.utils.peft_utils import find_adapter_config_file
 
-from duologue.errors import MissingDependency, ModelError
+from duologue.errors import AbsentModel, MissingDependency, ModelError
 from duologue.models.hub import refuse_absent
+from duologue.models.memory import refuse_too_large, to_play
+from duologue.models.size import blueprint
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+LESS = "take a smaller model, free some memory, or have a server play it (assistant.endpoint)"
+"""What to do about one that does not fit."""
 ADAPTER = "default"
 """The name of the adapter that is trained, as peft calls it."""
 
@@ -39,7 +44,7 @@ def load_tokenizer(place: str | Path) -> Any:
     folder = Path(place)
     if folder.is_dir():
         if not any((folder / name).is_file() for name in TOKENIZER_FILES):
-            raise ModelError(f"{folder} has no tokenizer: save one there with tokenizer.save_pretrained")
+            raise AbsentModel(f"{folder} has no tokenizer: save one there with tokenizer.save_pretrained")
     else:
         refuse_absent(str(place))
     try:
@@ -58,12 +63,15 @@ def load_weights(
         four_bit: the weights in 4 bits (NF4, as in QLoRA); an adapter's are not.
 
     Raises:
-        ModelError: there is no model, or it cannot be read; 4 bits without a GPU.
+        ModelError: there is no model, it cannot be read, or does not fit into memory; 4 bits without a GPU.
         MissingDependency: peft or bitsandbytes are not installed.
     """
     options = _four_bits() if four_bit else {}
     adapter = _adapter(place)
-    model = _whole(place if adapter is None else _base(adapter), dtype, options)
+    whole = place if adapter is None else _base(adapter)
+    if (planned := blueprint(whole)) is not None:
+        refuse_too_large(place, to_play(planned, dtype, four_bit=four_bit), device, then=LESS)
+    model = _whole(whole, dtype, options)
     if adapter is not None:
         model = _with_adapter(model, adapter)
     if not four_bit:  # those are where they belong, and cannot be moved
@@ -142,7 +150,8 @@ def _with_adapter(model: PreTrainedModel, adapter: Path) -> nn.Module:
     from peft import PeftModel
 
     try:
-        return PeftModel.from_pretrained(model, str(adapter))
+        with adapting():
+            return PeftModel.from_pretrained(model, str(adapter))
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"the adapter {adapter} could not be loaded: {_first_line(error)}") from error
 
@@ -151,7 +160,7 @@ def _whole(place: str | Path, dtype: str | torch.dtype | None, options: dict[str
     if Path(place).is_dir():
         place = Path(place).resolve()  # an adapter on it notes down where it is
         if not (place / "config.json").is_file():
-            raise ModelError(f"{place} is not a model: it has no config.json")
+            raise AbsentModel(f"{place} is not a model: it has no config.json")
     try:
         with _quiet():
             return AutoModelForCausalLM.from_pretrained(place, dtype=dtype or "auto", **options)
@@ -179,6 +188,14 @@ def _four_bits() -> dict[str, Any]:
         bnb_4bit_compute_dtype=torch.bfloat16,
     )
     return {"quantization_config": config, "device_map": {"": 0}}
+
+
+@contextmanager
+def adapting() -> Iterator[None]:
+    """Where peft wraps a model: it asks transformers for something by its old name, which warns whoever runs it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        yield
 
 
 @contextmanager

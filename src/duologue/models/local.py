@@ -76,6 +76,8 @@ class LocalModel:
         self.name, self.model, self.tokenizer = name, model, tokenizer
         self.context = _context(base, name)
         """Tokens of a conversation at most, the reply among them."""
+        self.version = 0
+        """How often its weights were said to have changed."""
         self._template = ChatTemplate(tokenizer, template)
         self.ends = _ends(base, tokenizer)
         """Ids that end a reply."""
@@ -142,19 +144,43 @@ class LocalModel:
             ContextOverflow: the messages leave no room for one token.
             ModelError: the model failed, or two running event loops use it.
         """
-        prompt = self.encode(messages)
+        return await self.draw(self.encode(messages), seed=seed, sampling=sampling)
+
+    async def draw(self, prompt: tuple[int, ...], *, seed: int, sampling: Sampling) -> Reply:
+        """A reply to a conversation in ids; see `reply`."""
+        limit = self.room(prompt, sampling)
+        future = asyncio.get_running_loop().create_future()
+        row = Row(prompt, word(seed), sampling, limit, future)
+        self._start()
+        self._waiting.append(row)
+        await future
+        return self.said(row.prompt, row.ids, row.logprobs)
+
+    def room(self, prompt: Sequence[int], sampling: Sampling) -> int:
+        """Tokens that a reply may have: `sampling.max_tokens`, or what the context leaves.
+
+        Raises:
+            ContextOverflow: it leaves none.
+        """
         room = self.context - len(prompt)
         if room < 1:
             raise ContextOverflow(
                 f"the conversation has {len(prompt)} tokens, and the context of {self.name} is {self.context}: "
                 "end it earlier, or use a model with a longer context"
             )
-        future = asyncio.get_running_loop().create_future()
-        row = Row(prompt, word(seed), sampling, min(room, sampling.max_tokens), future)
-        self._start()
-        self._waiting.append(row)
-        await future
-        return self._reply(row)
+        return min(room, sampling.max_tokens)
+
+    def said(self, prompt: Sequence[int], ids: Sequence[int], logprobs: Sequence[float]) -> Reply:
+        """The reply that sampled ids make, whoever sampled them."""
+        ended = ids[-1] in self.ends
+        return Reply(
+            self._template.spoken(ids[:-1] if ended else ids),
+            finish="stop" if ended else "length",
+            usage=Usage(len(prompt), len(ids)),
+            ids=tuple(ids),
+            logprobs=tuple(logprobs),
+            prompt_ids=tuple(prompt),
+        )
 
     def count_tokens(self, text: str) -> int:
         """How many tokens longer a conversation gets by a message with this text, its frame left out."""
@@ -178,19 +204,9 @@ class LocalModel:
 
     def weights_changed(self) -> None:
         """Drop what was kept from the old weights. Call it after every change of them."""
+        self.version += 1
         self._kept.clear()
         self._batch.release()
-
-    def _reply(self, row: Row) -> Reply:
-        ended = row.ids[-1] in self.ends
-        return Reply(
-            self._template.spoken(row.ids[:-1] if ended else row.ids),
-            finish="stop" if ended else "length",
-            usage=Usage(len(row.prompt), len(row.ids)),
-            ids=tuple(row.ids),
-            logprobs=tuple(row.logprobs),
-            prompt_ids=row.prompt,
-        )
 
     def _start(self) -> None:
         """See to it that a worker runs on this event loop."""

@@ -79,8 +79,8 @@ class EndpointSettings(Settings):
     price: PriceSettings = PriceSettings()
 
 
-class Served(Settings):
-    """The keys that whoever may be played by an endpoint has in common."""
+class Reached(Settings):
+    """The keys of whatever may lie behind an endpoint."""
 
     endpoint: str | None = None
     """A name among `[endpoints]`, or an address; "" takes away what the recipe says, for one of its arms."""
@@ -88,8 +88,6 @@ class Served(Settings):
     """As an endpoint's, where `endpoint` is an address."""
     timeout: float | None = Field(default=None, gt=0)
     api_key_env: Variable | None = None
-    stop: tuple[str, ...] = ()
-    """Texts at which the server ends a reply."""
 
     @field_validator("endpoint")
     @classmethod
@@ -101,3 +99,10 @@ class Served(Settings):
         """The keys of an endpoint that stand here."""
         keys = {"in_flight": self.in_flight, "timeout": self.timeout, "api_key_env": self.api_key_env}
         return {key: value for key, value in keys.items() if value is not None}
+
+
+class Served(Reached):
+    """The keys that whoever may be played by an endpoint has in common."""
+
+    stop: tuple[str, ...] = ()
+    """Texts at which the server ends a reply."""

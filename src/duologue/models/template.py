@@ -25,6 +25,8 @@ THOUGHT = "<think>"
 """What opens a model's thoughts; some templates write it, so that a reply begins in the middle of one."""
 PIECES = 65_536
 """Pieces of text remembered."""
+PROMPTS = 64
+"""Conversations remembered: the candidates of one state are drawn one after the other."""
 SAMPLE = (Message("user", "Hello, 2 of them ?"), Message("assistant", "Which\n city ?"), Message("user", " To Rome. "))
 
 
@@ -51,6 +53,7 @@ class ChatTemplate:
         self._special = _special_tokens(tokenizer)
         self._piece: Callable[[str], tuple[int, ...]] = lru_cache(PIECES)(self._encode_piece)
         self.count: Callable[[str], int] = lru_cache(PIECES)(self._count)
+        self._prompt: Callable[[tuple[Message, ...]], tuple[int, ...]] = lru_cache(PROMPTS)(self._encode)
         self.fast = self._by_pieces(self.text(SAMPLE)) == self._plain(self.text(SAMPLE))
         """Whether pieces give the tokenizer's own ids."""
         self._opens_thought = self.text(SAMPLE).rstrip().endswith(THOUGHT)
@@ -63,6 +66,9 @@ class ChatTemplate:
         Raises:
             DataError: the template refuses these messages.
         """
+        return self._prompt(tuple(messages))
+
+    def _encode(self, messages: tuple[Message, ...]) -> tuple[int, ...]:
         text = self.text(messages)
         return self._by_pieces(text) if self.fast else self._plain(text)
 
@@ -88,7 +94,7 @@ class ChatTemplate:
         return self._length(text) - self._frame if text.strip() else 0
 
     def _length(self, text: str) -> int:
-        return len(self.encode([Message("user", text)]))
+        return len(self._encode((Message("user", text),)))
 
     def _by_pieces(self, text: str) -> tuple[int, ...]:
         ids: list[int] = []

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, NamedTuple, NoReturn, cast
+from typing import Any, ClassVar, NamedTuple, NoReturn, cast
 
 import orjson
 
@@ -38,6 +38,11 @@ class Unreadable(Exception):
 @dataclass(frozen=True, slots=True)
 class Query:
     """One call, as it is meant: what a server refuses of it is not known here."""
+
+    path: ClassVar[str] = "chat/completions"
+    """Where it goes, from the endpoint's address."""
+    kept: ClassVar[bool] = True
+    """Whether an equal one later may be answered with its reply."""
 
     model: str
     messages: Sequence[Message]
@@ -73,6 +78,10 @@ class Query:
             return orjson.dumps(fields)
         except TypeError as error:
             raise RequestRefused(f"a message to {self.model} cannot be sent: {error}") from error
+
+    def read(self, body: bytes, counter: Callable[[str], int]) -> Reply:
+        """The reply in an answer to it; see `read_reply`."""
+        return read_reply(body, self, counter)
 
     def _format(self, without: Set[str]) -> dict[str, Any]:
         wanted = self.sampling.format

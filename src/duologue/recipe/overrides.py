@@ -12,13 +12,31 @@ Table = dict[str, Any]
 
 
 def merged(table: Mapping[str, Any], changes: Mapping[str, Any]) -> Table:
-    """A table with changes laid over it: tables merge, everything else is replaced."""
-    result = dict(table)
-    for key, value in changes.items():
-        old = result.get(key)
-        both = isinstance(old, dict) and isinstance(value, dict)
-        result[key] = merged(cast(Table, old), cast(Table, value)) if both else value
-    return result
+    """A table with changes laid over it: tables merge, everything else is replaced.
+
+    Of a list, a table whose keys are numbers changes those entries, from 0, and no others.
+
+    Raises:
+        RecipeError: a list has no entry of that number.
+
+    >>> merged({"train": [{"algorithm": "grpo", "steps": 60}]}, {"train": {"0": {"steps": 80}}})
+    {'train': [{'algorithm': 'grpo', 'steps': 80}]}
+    """
+    return {**table, **{key: _laid_over(table.get(key), value, key) for key, value in changes.items()}}
+
+
+def _laid_over(old: Any, new: Any, place: str) -> Any:
+    if not isinstance(new, dict):
+        return new
+    changes = cast(Table, new)
+    if isinstance(old, list) and changes and all(key.isdigit() for key in changes):
+        entries = list(cast(list[Any], old))
+        for key, change in changes.items():
+            if int(key) >= len(entries):
+                raise RecipeError(f'{place}: "{key}" is not the number of one of {len(entries)} entries (from 0)')
+            entries[int(key)] = _laid_over(entries[int(key)], change, f"{place}.{key}")
+        return entries
+    return merged(cast(Table, old), changes) if isinstance(old, dict) else changes
 
 
 def overridden(table: Table, override: str) -> Table:

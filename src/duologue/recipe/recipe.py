@@ -13,9 +13,11 @@ from duologue.dataset.settings import BuildSettings
 from duologue.errors import RecipeError, nearest
 from duologue.integrations.settings import ScaleSettings
 from duologue.models.address import shown
-from duologue.models.settings import EndpointSettings, Served, is_address
+from duologue.models.settings import EndpointSettings, Reached, is_address
+from duologue.recipe.arms import ARMS, CHANGED, RESTAGED, restaged
 from duologue.recipe.overrides import Table, merged, overridden
 from duologue.recipe.sentences import sentences
+from duologue.recipe.sweep import SweepSettings, with_cells
 from duologue.recipe.tables import (
     SCRIPTED_USER,
     AssistantSettings,
@@ -33,18 +35,8 @@ from duologue.recipe.tables import (
 from duologue.sandbox.settings import SandboxSettings
 from duologue.settings import Settings
 from duologue.tasks import Task
+from duologue.training.engines.settings import RolloutSettings
 from duologue.training.settings import TrainSettings
-
-ARMS: dict[str, Table] = {
-    "base": {"train": []},
-    "proactive": {"train": [], "assistant": {"prompt": "proactive"}},
-    "ask-missing": {"train": [], "assistant": {"prompt": "ask-missing"}},
-    "single-turn": {"reward": {"window": 0}},
-    "single-turn-blind": {"reward": {"window": 0, "reacts": False}},
-    "oracle": {"train": [], "assistant": {"model": "scripted:oracle", "endpoint": ""}},
-    "trained": {},
-}
-"""The arms known by name, as the changes that make them."""
 
 
 class Recipe(Settings):
@@ -63,10 +55,13 @@ class Recipe(Settings):
     """What calls to endpoints may cost in all; the run stops before it is exceeded."""
     reward: RewardSettings = RewardSettings()
     train: tuple[TrainSettings, ...] = ()
+    rollouts: RolloutSettings = RolloutSettings()
     stop_after: str | None = None
     """The algorithm of the last stage to run; later ones are left out."""
     arms: dict[FolderName, Table] = Field(default_factory=dict[str, Table])
-    """Arms by name, each the keys it changes; those of a name in `ARMS` are laid over its own."""
+    """Arms by name, each the keys it changes; those of a name in `CHANGED` are laid over its own."""
+    sweep: SweepSettings | None = None
+    """What `duologue sweep` goes through; each of its cells is one of `arms`, too."""
     evaluate: EvaluateSettings = EvaluateSettings()
     build: BuildSettings = BuildSettings()
     sandbox: SandboxSettings = SandboxSettings()
@@ -95,7 +90,7 @@ class Recipe(Settings):
             raise RecipeError(f'stop_after = "{self.stop_after}": no such stage{nearest(self.stop_after, algorithms)}')
         return self.train[: algorithms.index(self.stop_after) + 1]
 
-    def endpoint(self, role: Served) -> tuple[str, EndpointSettings] | None:
+    def endpoint(self, role: Reached) -> tuple[str, EndpointSettings] | None:
         """The name and settings of the endpoint that plays a role; None where none does.
 
         Raises:
@@ -156,7 +151,8 @@ class Recipe(Settings):
     @property
     def uses_endpoints(self) -> bool:
         """Whether an endpoint plays a role in an arm that is evaluated or builds, or in the recipe itself."""
-        return bool(self.served) or any(self.arm(name).served for name in self.arms_at_work)
+        arms = (self, *(self.arm(name) for name in self.arms_at_work))
+        return any(arm.served or arm.rollouts.endpoint for arm in arms)
 
     @property
     def arms_at_work(self) -> tuple[str, ...]:
@@ -164,21 +160,24 @@ class Recipe(Settings):
         return tuple(dict.fromkeys((*self.evaluate.arms, *self.build.assistants)))
 
     @property
-    def known_arms(self) -> dict[str, Table]:
-        """Every arm by name, as the changes that make it."""
-        return {name: merged(ARMS.get(name, {}), self.arms.get(name, {})) for name in {**ARMS, **self.arms}}
+    def known_arms(self) -> tuple[str, ...]:
+        """The names of all arms."""
+        return tuple(dict.fromkeys((*ARMS, *self.arms)))
 
     def arm(self, name: str) -> Recipe:
         """This recipe as one arm has it.
 
         Raises:
-            RecipeError: an unknown arm, or a change that is not a recipe's.
+            RecipeError: an unknown arm, or a change that is not a recipe's; or one made of stages that are not there.
         """
-        known = self.known_arms
-        if name not in known:
-            raise RecipeError(f'there is no arm "{name}"{nearest(name, known)}')
-        plain = self.model_dump(mode="json", exclude={"arms"}, exclude_unset=True)
-        return _validated(merged(plain, known[name]), f"arms.{name}")
+        if name not in self.known_arms:
+            raise RecipeError(f'there is no arm "{name}"{nearest(name, self.known_arms)}')
+        plain = self.model_dump(mode="json", exclude={"arms", "sweep"}, exclude_unset=True)
+        is_cell = self.sweep is not None and any(cell.arm == name for cell in self.sweep.cells(self.seed))
+        where = f"sweep: cell {name}" if is_cell else f"arms.{name}"
+        table = merged(plain, merged(CHANGED.get(name, {}), self.arms.get(name, {})))
+        arm = _validated(table, where)
+        return _validated({**table, **restaged(name, arm.stages)}, where) if name in RESTAGED else arm
 
     @property
     def contents(self) -> list[str | None]:
@@ -226,6 +225,9 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
         raise RecipeError(f"{path} cannot be read: {error.strerror}") from error
     for override in overrides:
         table = overridden(table, override)
+    recipe = _validated(table, str(path))
+    if recipe.sweep is not None:
+        table = with_cells(table, recipe.sweep, recipe.seed, ARMS, str(path))
     return parse(table, str(path))
 
 
@@ -277,7 +279,7 @@ def _validate_served(recipe: Recipe, where: str) -> None:
             "where one is to serve both, [judge] alone does"
         )
     found: dict[str, EndpointSettings] = {}
-    for name, role in recipe.served.items():
+    for name, role in {**recipe.served, "rollouts": recipe.rollouts}.items():
         try:
             endpoint = recipe.endpoint(role)
         except RecipeError as error:

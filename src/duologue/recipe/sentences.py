@@ -16,6 +16,7 @@ from duologue.errors import nearest
 from duologue.integrations.settings import ScaleSettings
 from duologue.models.address import shown
 from duologue.models.settings import EndpointSettings, PriceSettings
+from duologue.recipe.sweep import SweepSettings
 from duologue.recipe.tables import (
     AssistantSettings,
     EvaluateSettings,
@@ -74,7 +75,7 @@ def sentences(error: ValidationError, root: type[BaseModel]) -> Iterable[str]:
 
 WORDS = {
     r"a valid tuple": "a list, in square brackets",
-    r"tuple should": "it should",
+    r"(tuple|dictionary) should": "it should",
     r"a valid dictionary( or instance of \w+)?": "a table",
     r"a valid string": "a text",
     r"input should": "it should",
@@ -133,6 +134,7 @@ def _submodel(model: type[BaseModel], part: str) -> type[BaseModel] | None:
         "sandbox": SandboxSettings,
         "run": RunSettings,
         "scale": ScaleSettings,
+        "sweep": SweepSettings,
         **ALGORITHMS,
     }
     return tables.get(part, model)

@@ -28,6 +28,7 @@ from duologue.recipe.overrides import Table
 from duologue.settings import Settings, is_no_number
 from duologue.tasks import Task, load_task
 from duologue.training.settings import ScratchSettings
+from duologue.training.trackers import known_tracker
 from duologue.users.behaviours import Behaviours, parse_behaviour
 
 SCRIPTED_USER = "scripted"
@@ -291,6 +292,8 @@ class RunSettings(Settings):
     """Arms worked on side by side; left out, one a processor core, or one where there is a GPU."""
     threads: int = Field(default=1, gt=0)
     """Threads a process computes with."""
+    report_to: tuple[Annotated[str, AfterValidator(known_tracker)], ...] = ()
+    """Where the steps' figures are sent beside the run's journal, like ["tensorboard"]: all that transformers knows."""
 
 
 FolderName = Annotated[str, AfterValidator(_folder_name)]

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from duologue.errors import MissingDependency
 from duologue.report.folder import Estimate, Figures
-from duologue.report.markup import Html, element, joined, paragraph
+from duologue.report.markup import Html, details, element, joined, paragraph
 from duologue.report.wording import interval, naming, number, scaled, users_named
 
 CHARTED = ("success", "reward", "turns", "asks_when_missing", "asks_when_complete", "repeats")
@@ -56,15 +56,14 @@ def comparison(figures: Figures, task: str) -> Html:
 
 
 def learning_curves(steps: Sequence[Step]) -> Html:
-    """Reward, asking and tokens over steps, a panel each, a line an arm; one figure a stage.
+    """Reward, asking and tokens over steps, a panel each, a line an arm; a figure a stage and a handful of arms.
 
     Raises:
         MissingDependency: matplotlib is not installed.
     """
     arms = sorted(dict.fromkeys(s.arm for s in steps), key=lambda arm: arm != "trained")
-    looks = {arm: index if "trained" in arms else index + 1 for index, arm in enumerate(arms)}
-    stages = dict.fromkeys(s.stage for s in steps)
-    return joined(_stage(stage, [s for s in steps if s.stage == stage], looks) for stage in stages)
+    stages = {stage: [s for s in steps if s.stage == stage] for stage in dict.fromkeys(s.stage for s in steps)}
+    return joined(_stage(stage, of_stage, arms) for stage, of_stage in stages.items())
 
 
 QUANTITIES = {
@@ -73,18 +72,76 @@ QUANTITIES = {
     "tokens": "tokens a candidate",
     "loss": "loss",
 }
+"""What is drawn at once, of the figures of a step."""
+FURTHER = {
+    "unscored_share": "share of candidates that were not scored",
+    "counted": "share of look-aheads that counted",
+    "pairs": "pairs learned from",
+    "margin": "margin between the replies of a pair",
+    "accuracy": "share of pairs in the right order",
+    "kl": "KL to the stage's start",
+    "beta": "weight of the KL",
+    "entropy": "entropy a token",
+    "clip_fraction": "share of tokens clipped",
+    "value_loss": "loss of the values",
+    "explained_variance": "explained variance of the values",
+    "grad_norm": "norm of the gradient",
+    "sampled_tokens": "tokens that the policy said",
+    "assistant_tokens": "tokens of the assistant's endpoint",
+    "user_tokens": "tokens of the user's model",
+    "judge_tokens": "tokens of the judge's model",
+    "cost": "cost of the calls to endpoints",
+    "seconds": "seconds",
+}
+"""What is drawn where it is asked for; and the parts of the reward."""
+PART = "parts/"
+"""What the names of the reward's parts begin with."""
 
 
-def _stage(stage: str, steps: Sequence[Step], looks: Mapping[str, int]) -> Html:
-    recorded = [q for q in QUANTITIES if any(s.values.get(q) is not None for s in steps)]
+def _stage(stage: str, steps: Sequence[Step], arms: Sequence[str]) -> Html:
+    recorded = [q for q in QUANTITIES if _values(steps, q)]
     if "reward" in recorded:
         recorded = [q for q in recorded if q != "loss"]
-    panels = [_curve(steps, looks, quantity) for quantity in recorded]
+    looks = {arm: index if "trained" in arms else index + 1 for index, arm in enumerate(arms)}
+    told_apart = [list(looks.items())[at : at + len(SERIES)] for at in range(0, len(looks), len(SERIES))]
+    here = [dict(few) for few in told_apart if any(s.arm in dict(few) for s in steps)]
+    panels = [_curve(steps, few, quantity) for few in here for quantity in recorded]
+    more = [_curve(steps, few, quantity) for few in here for quantity in _varying(steps)]
     words = "Every step as a point, their moving average as a line."
     if len({s.arm for s in steps}) > 1 and "reward" in recorded:
         words += " Each arm is shown by its own reward: rewards with different windows are different yardsticks."
     drawn = element("figure", element("figcaption", words), element("div", *panels, class_="panels"))
-    return joined((element("h3", f"Stage {stage}"), drawn))
+    folded = details("Parts of the reward, what was lost, the learning, tokens and money", _constant(steps),
+                     element("div", *more, class_="panels"), class_="quiet")  # fmt: skip
+    return joined((element("h3", f"Stage {stage}"), drawn, folded if _further(steps) else Html("")))
+
+
+def _further(steps: Sequence[Step]) -> list[str]:
+    """The figures that are drawn where it is asked for, of those that were recorded."""
+    parts = dict.fromkeys(name for step in steps for name in step.values if name.startswith(PART))
+    loss = ["loss"] if _values(steps, "reward") else []
+    return [name for name in (*parts, *FURTHER, *loss) if _values(steps, name)]
+
+
+def _values(steps: Sequence[Step], quantity: str) -> list[float]:
+    return [value for step in steps if (value := step.values.get(quantity)) is not None]
+
+
+def _varying(steps: Sequence[Step]) -> list[str]:
+    return [name for name in _further(steps) if len(set(_values(steps, name))) > 1]
+
+
+def _constant(steps: Sequence[Step]) -> Html:
+    """What need not be drawn."""
+    same = {name: _values(steps, name)[0] for name in _further(steps) if len(set(_values(steps, name))) == 1}
+    told = ", ".join(f"{_called(name)} {value:g}" for name, value in same.items())
+    return paragraph(f"The same in every step: {told}.") if told else Html("")
+
+
+def _called(quantity: str) -> str:
+    if quantity.startswith(PART):
+        return f"{naming(quantity.removeprefix(PART)).label}, a part of the reward"
+    return {**QUANTITIES, **FURTHER}[quantity]
 
 
 def _whiskers(figures: Figures, task: str, kinds: Sequence[str], metric: str) -> Html:
@@ -146,8 +203,9 @@ def _curve(steps: Sequence[Step], looks: Mapping[str, int], quantity: str) -> Ht
         axes.set_xlabel("step")
         axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(-0.03, 1.0), ncols=3, fontsize=12,
                     handlelength=1.9, columnspacing=1.1, borderaxespad=0.2, labelcolor=INK)  # fmt: skip
-        drawn = _inline(canvas, f"{steps[0].stage}-{quantity}", f"{QUANTITIES[quantity]} over training steps")
-    return element("div", element("h4", QUANTITIES[quantity]), drawn, class_="panel")
+        name = f"{steps[0].stage}-{quantity}-{next(iter(looks.values()))}"
+        drawn = _inline(canvas, name, f"{_called(quantity)} over training steps")
+    return element("div", element("h4", _called(quantity)), drawn, class_="panel")
 
 
 def _line(axes: Any, points: Sequence[tuple[int, float]], arm: str, index: int) -> None:

@@ -13,7 +13,7 @@ from duologue.report.markup import Html, element, joined
 from duologue.report.wording import interval, naming, number, scaled
 
 LEAD = "trained"
-RIVALS = ("base", "proactive", "single-turn")
+RIVALS = ("base", "proactive", "single-turn", "sft-only", "trajectory")
 """The arms that claims are about; the tables have them all."""
 UNSEEN = ("success", "reward")
 """What is claimed for users the training never met."""

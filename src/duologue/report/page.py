@@ -11,8 +11,9 @@ from duologue.report.charts import Step, comparison, learning_curves, or_reason
 from duologue.report.claims import LEAD, supported, undecided
 from duologue.report.dialogue import Survey, choose, exchanges, nothing_fits, read_chosen, survey
 from duologue.report.folder import Json, RunFolder, open_folder
+from duologue.report.grid import grid_parts
 from duologue.report.markup import Html, details, element, joined, paragraph, scrolling
-from duologue.report.tables import difference_tables, figure_tables, loss_tables
+from duologue.report.tables import cost_table, difference_tables, figure_tables, loss_tables
 from duologue.report.tree import choose_trees, tree_parts
 from duologue.report.wording import ARMS, METRICS, QUALITIES, capital, in_order, users_named
 
@@ -52,7 +53,8 @@ def _document(run: RunFolder) -> Html:
         element("style", style),
     )
     seen = survey(run)
-    main = element("main", _figures(run), _curves(run), _conversations(run, seen), _trees(run), _making(run, seen))
+    figures = (_grid(run), _figures(run), _curves(run))
+    main = element("main", *figures, _conversations(run, seen), _trees(run), _making(run, seen))
     return element("html", head, element("body", _headline(run), main), lang="en")
 
 
@@ -90,6 +92,9 @@ def _claims(run: RunFolder) -> Iterator[Html]:
     if run.evaluation is None:
         yield _missing("This run has not been evaluated yet, so nothing is claimed.")
         return
+    if "sweep" in run.evaluation:
+        yield _missing("This is a sweep: how its cells compare is the grid's to show.")
+        return
     if LEAD not in figures.arms:
         yield _missing("No trained arm took part, so nothing is claimed; the figures stand below.")
         return
@@ -106,6 +111,11 @@ def _claim_list(run: RunFolder, task: str, users: str) -> Html:
     items = [element("li", sentence) for sentence in sentences]
     items += [element("li", sentence, class_="undecided") for sentence in open_questions]
     return element("div", title, element("ul", *items), class_="claims" if users == "train" else "claims second")
+
+
+def _grid(run: RunFolder) -> Html:
+    parts = grid_parts(run)
+    return _section("The grid", "grid", *parts) if parts else Html("")
 
 
 def _figures(run: RunFolder) -> Html:
@@ -163,12 +173,12 @@ def _entry(word: str, meaning: str) -> Html:
 
 def _curves(run: RunFolder) -> Html:
     steps = [
-        Step(v["arm"], v["stage"], v["step"], {k: v.get(k) for k in ("reward", "asks", "tokens", "loss")})
+        Step(v["arm"], v["stage"], v["step"], {k: x for k, x in v.items() if isinstance(x, int | float) or x is None})
         for v in run.records("step")
     ]
     if not steps:
         return _section("Learning", "learning", _missing("The journal holds no training steps."))
-    return _section("Learning", "learning", or_reason(learning_curves, steps))
+    return _section("Learning", "learning", or_reason(learning_curves, steps), cost_table(run.evaluation or {}))
 
 
 def _conversations(run: RunFolder, seen: Survey) -> Html:

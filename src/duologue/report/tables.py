@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from duologue.report.folder import Difference, Estimate, Figures, Json
 from duologue.report.markup import Html, details, element, joined, scrolling
 from duologue.report.wording import (
+    ARMS,
     METRICS,
     USERS,
     Naming,
@@ -138,6 +139,32 @@ def _bounds(rows: Sequence[Html]) -> Html:
     return details("Worst cases", _table("Worst cases", note, heads, rows, "bounds", corner="Arm, task, users"))
 
 
+def cost_table(evaluation: Json) -> Html:
+    """What the training of each arm took, a row a stage; nothing where nothing was trained."""
+    training: Mapping[str, Sequence[Json]] = evaluation.get("training", {})
+    rows = [_cost_row(arm, stage) for arm in in_order(training, ARMS) for stage in training[arm]]
+    if not rows:
+        return Html("")
+    words = ("Stage", "Updates", "Sampled tokens", "Seconds", "Learning rate")
+    heads = [element("th", word, scope="col") for word in words]
+    note = "Sampled tokens are all that the policy said: prefixes, candidates and look-aheads."
+    return _table("What the training cost", note, heads, rows, "costs")
+
+
+def _cost_row(arm: str, stage: Json) -> Html:
+    tokens = stage["sampled_tokens"]
+    cells = (
+        *(stage["stage"], _grouped(stage["updates"]), "–" if tokens is None else _grouped(tokens)),
+        *(number(stage["seconds"], 0), f"{stage['learning_rate']:g}"),
+    )
+    return _row(arm, (element("td", cell) for cell in cells))
+
+
+def _grouped(count: int) -> str:
+    """A count with a narrow space between thousands."""
+    return f"{count:,}".replace(",", "\u202f")
+
+
 def _loss_row(row: Json, decoding: str) -> Html:
     place = f"{row['task']}, {users_named(row['users'])}, {decoding}"
     counts = (element("td", str(row[key])) for key in ("pairs", "left_out", "unscored", "unfinished"))
@@ -193,4 +220,4 @@ def _share_cell(estimate: Estimate | None) -> Html:
 
 def _count(estimates: Sequence[Estimate | None]) -> Html:
     counts = [e.n for e in estimates if e is not None and e.n is not None]
-    return element("td", f"{max(counts):,}".replace(",", "\u202f") if counts else "–")
+    return element("td", _grouped(max(counts)) if counts else "–")

@@ -14,7 +14,9 @@ ARMS: dict[str, str] = {
     "ask-missing": "the base under a system prompt to ask for what is missing",
     "single-turn": "the same training, with a reward that looks at the reply alone (a window of 0 turns)",
     "single-turn-blind": "single-turn, without the user's reaction to the reply",
+    "sft-only": "supervised training alone, on demonstrations or on the best of several replies",
     "dpo": "offline training on pairs of better and worse replies",
+    "trajectory": "the same training on whole conversations, with their outcome as the reward of every reply in them",
     "trained": "trained on the multiturn-aware reward",
     "oracle": "a scripted assistant that plays as well as can be; a reference, not a model",
 }
@@ -101,6 +103,7 @@ QUALITIES: dict[str, Naming] = {
     "escalates_rightly": Naming(
         "escalates rightly", "support: handed over to a person, of what only a person can solve", "percent", 1
     ),
+    "sampled_tokens": Naming("tokens sampled, thousands", "all that the policy said in its training", digits=0),
     "summary": Naming("summary", "support: F1 of a hand-over's facts against those that the user told"),
 }
 """Other figures by name, where they were measured: metrics that the reward has, and what one task counts."""

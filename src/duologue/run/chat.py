@@ -27,9 +27,9 @@ def converse_with_person(source: str, task_name: str | None, arm: str, seed: int
     """Read the person's lines from the terminal and answer them, until they leave.
 
     Raises:
-        RunError: a run's folder without that arm.
+        RecipeError: no such run, arm or task; or the arm needs a task for its system prompt.
+        RunError: a run that has no model yet.
         ModelError: no model there.
-        RecipeError: no such task, or the arm needs one for its system prompt.
     """
     task = load_task(task_name) if task_name else None
     place = model_of(source, arm)
@@ -53,7 +53,8 @@ def model_of(source: str, arm: str) -> str:
     """The model that a run's folder holds for an arm; anything else is a model itself.
 
     Raises:
-        RunError: a run's folder without that arm.
+        RecipeError: there is no such run, or arm.
+        RunError: a run that has no model yet.
     """
     models = Path(source) / "models"
     if not models.is_dir():
@@ -61,7 +62,7 @@ def model_of(source: str, arm: str) -> str:
         return source
     arms = sorted(path.name for path in models.iterdir() if path.is_dir())
     if arm not in arms:
-        raise RunError(f'{source} has no trained arm "{arm}"{nearest(arm, arms)}')
+        raise RecipeError(f'{source} has no trained arm "{arm}"{nearest(arm, arms)}')
     return str(models / arm)
 
 
@@ -95,7 +96,7 @@ def _refuse_lost_run(source: Path) -> None:
     """A path in a folder that is there was meant as one, not as a model's id on the hub."""
     if not source.exists() and source.parent != Path() and source.parent.is_dir():
         beside = [str(path) for path in source.parent.iterdir() if path.is_dir()]
-        raise RunError(f"there is no run or model {source}{nearest(str(source), beside)}")
+        raise RecipeError(f"there is no run or model {source}{nearest(str(source), beside)}")
     if (source / "journal.jsonl").exists():
         raise RunError(f"{source} has no trained model yet: give `duologue train` time, or chat with a model's folder")
 

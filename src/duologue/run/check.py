@@ -20,6 +20,7 @@ from duologue.training.settings import (
     SftSettings,
     TrainSettings,
 )
+from duologue.training.trackers import check_trackers
 from duologue.users.behaviours import Scheduled, behaving
 from duologue.users.profiles import people
 
@@ -41,6 +42,7 @@ def check(recipe: Recipe, arms: Iterable[str]) -> None:
         RecipeError: something the recipe names is not there, with the nearest name that is; or a stage could
             not work as it is set.
         DataError: a task has no goals.
+        MissingDependency: training would use a library that is not installed.
     """
     if recipe.uses_endpoints and (recipe.run.processes or 1) > 1:
         raise RecipeError(
@@ -53,6 +55,8 @@ def check(recipe: Recipe, arms: Iterable[str]) -> None:
             check_task(arm, task)
             if arm.stages:
                 task.goals("train")
+        if arm.stages:
+            check_trackers(arm.run.report_to)
         for index, stage in enumerate(arm.stages):
             for fault in _faults(stage, arm):
                 raise RecipeError(f'arm "{name}", train.{index} ({stage.algorithm}): {fault}')

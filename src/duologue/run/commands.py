@@ -6,7 +6,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from duologue.errors import RecipeError, RunError
 from duologue.evaluation import Family, conversations, summarise
 from duologue.journal import Journal, write_atomically
 from duologue.recipe import Recipe
-from duologue.run.bill import all_calls
+from duologue.run.bill import all_calls, budgets
+from duologue.run.cells import compared, placed
 from duologue.run.check import check, known_figures, warnings
 from duologue.run.endpoints import opened
 from duologue.run.evaluating import arm_wiring, counterparts, prefixes, wanted
@@ -25,20 +26,21 @@ from duologue.run.jobs import perform
 from duologue.run.measured import Outgrown, check_evaluation, check_rewards, checked, losses
 from duologue.run.seeds import pairing
 from duologue.run.shards import Shard, make_part
+from duologue.run.together import check_together, train_together
+from duologue.run.training_costs import training_costs, uneven
 from duologue.run.wiring import Wiring
-from duologue.run.workers import Job, run_jobs
+from duologue.run.workers import Job, Watch, run_jobs
 from duologue.seeding import derive
 from duologue.simulation import converse
 from duologue.tasks import Task
-
-Watch = Callable[[str, int, int, str], None]
-"""(job, done, total, what)"""
+from duologue.training.launch import launched
 
 
 def train(recipe: Recipe, folder: Path, *, restart: bool = False, cached: bool = True, watch: Watch) -> dict[str, Any]:
     """Train every arm that has stages, evaluate all arms, and write the figures and the report.
 
-    Killed at any point, the same call goes on.
+    Killed at any point, the same call goes on. In processes that `accelerate launch` started, the first makes this
+    call, and the others train along (`duologue.run.together`).
 
     Args:
         cached: whether a call to an endpoint that was answered before is answered from what is kept.
@@ -51,17 +53,21 @@ def train(recipe: Recipe, folder: Path, *, restart: bool = False, cached: bool =
         RunError: another process works there; the folder holds a run with other settings; a worker was killed.
         DuologueError: whatever an arm's work raised.
     """
-    run = RunFolder(folder)
+    run, launch = RunFolder(folder), launched()
     check(recipe, recipe.evaluate.arms)
-    training = [Job("train", (arm,), _plain(recipe), str(folder), cached=cached) for arm in _trained_arms(recipe)]
-    if recipe.train and not training:
+    if launch:
+        check_together(recipe, launch.processes)
+    if recipe.train and not _trained_arms(recipe):
         arms = ", ".join(recipe.evaluate.arms)
         raise RecipeError(
             f'the recipe has [[train]], and no arm to train among evaluate.arms ({arms}): add "trained", '
             "or evaluate alone, with `duologue evaluate`"
         )
     with run.opened(recipe, restart=restart):
-        return _work(run, recipe, training, watch, cached)
+        training = training_jobs(recipe, folder, cached=cached)
+        if launch:
+            train_together(training, recipe, run, watch)
+        return _work(run, recipe, [] if launch else training, watch, cached)
 
 
 def evaluate(
@@ -130,7 +136,7 @@ def _work(run: RunFolder, recipe: Recipe, training: list[Job], watch: Watch, cac
         return finish(run, recipe, pairing(recipe, run.calls, Journal(run.journal)))
     from duologue.run.scale import play_on_ray
 
-    run_jobs(training, perform, processes=_processes(recipe), threads=recipe.run.threads, watch=watch)
+    run_jobs(training, perform, processes=processes(recipe), threads=recipe.run.threads, watch=watch)
     play_on_ray(recipe, run, cached=cached, watch=watch)
     return finish(run, recipe, pairing(recipe, run.calls, Journal(run.journal)))
 
@@ -138,10 +144,10 @@ def _work(run: RunFolder, recipe: Recipe, training: list[Job], watch: Watch, cac
 def _play(run: RunFolder, recipe: Recipe, training: list[Job], watch: Watch, cached: bool) -> None:
     """Do the training, and play the conversations that the journal lacks, on this machine."""
     evaluating = [
-        Job("evaluate", arms, _plain(recipe), str(run.path), needs=f"train {arms[0]}", cached=cached)
+        Job("evaluate", arms, _plain(recipe, run), str(run.path), needs=f"train {arms[0]}", cached=cached)
         for arms in _played_together(recipe)
     ]
-    run_jobs([*training, *evaluating], perform, processes=_processes(recipe), threads=recipe.run.threads, watch=watch)
+    run_jobs([*training, *evaluating], perform, processes=processes(recipe), threads=recipe.run.threads, watch=watch)
 
 
 def finish(run: RunFolder, recipe: Recipe, notes: Sequence[str], ledgers: Sequence[Path] = ()) -> dict[str, Any]:
@@ -162,8 +168,16 @@ def finish(run: RunFolder, recipe: Recipe, notes: Sequence[str], ledgers: Sequen
     return evaluation
 
 
-def _plain(recipe: Recipe) -> dict[str, Any]:
-    return recipe.model_dump(mode="json", exclude_unset=True)
+def training_jobs(recipe: Recipe, folder: Path, *, cached: bool) -> list[Job]:
+    """The training of every arm that has stages."""
+    plain = _plain(recipe, RunFolder(folder))
+    return [Job("train", (arm,), plain, str(folder), cached=cached) for arm in _trained_arms(recipe)]
+
+
+def _plain(recipe: Recipe, run: RunFolder) -> dict[str, Any]:
+    """The recipe, its budget without what other processes than this one's have spent of it."""
+    (budget,) = budgets(recipe, run, 1)
+    return recipe.model_dump(mode="json", exclude_unset=True) | ({"budget": budget} if budget is not None else {})
 
 
 def _trained_arms(recipe: Recipe) -> list[str]:
@@ -183,7 +197,8 @@ def _window(arm: Recipe) -> float:
     return math.inf if arm.reward.window == "full" else arm.reward.window
 
 
-def _processes(recipe: Recipe) -> int:
+def processes(recipe: Recipe) -> int:
+    """Arms that are worked on side by side."""
     if recipe.uses_endpoints:
         return 1  # the limits of an endpoint, and the budget, hold for all work together
     if recipe.run.processes:
@@ -202,7 +217,7 @@ def _summary(
 ) -> dict[str, Any]:
     settings, figures = recipe.evaluate.family, known_figures(recipe, recipe.tasks())
     metrics = tuple(metric for metric in settings.metrics if metric in figures)
-    family = Family(arm=settings.arm, metrics=metrics, users=tuple(recipe.kinds_of_users))
+    family = Family(settings.arm, metrics, tuple(recipe.kinds_of_users), pairs=compared(recipe))
     found = summarise(
         outgrown.counting(_conversations(run, recipe)),
         family=family,
@@ -210,8 +225,12 @@ def _summary(
         seed=recipe.seed,
     )
     keys = [prefix for _, prefix in prefixes(recipe)]
-    found["notes"] += [*notes, *(f"Warning: {warning}." for warning in warnings(recipe))]
-    evaluation = {**found, "outgrown": outgrown.rows, "calls": all_calls(run, ledgers), "keys": keys}
+    training = training_costs(recipe, Journal(run.journal))
+    found["notes"] += [*notes, *uneven(training), *(f"Warning: {warning}." for warning in warnings(recipe))]
+    found |= {"training": training, "outgrown": outgrown.rows}
+    evaluation = {**found, "calls": all_calls(run, ledgers), "keys": keys}
+    if recipe.sweep is not None:
+        evaluation["sweep"] = placed(recipe.sweep, recipe.seed)
     write_atomically(run.evaluation, json.dumps(evaluation, indent=1))
     return evaluation
 

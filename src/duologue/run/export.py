@@ -17,8 +17,8 @@ def export(source: str, output: Path, arm: str = "trained") -> None:
         arm: which of a run's arms.
 
     Raises:
-        RecipeError: something is in `output` already.
-        RunError: a run's folder without that arm.
+        RecipeError: something is in `output` already; there is no such run, or arm.
+        RunError: a run that has no model yet.
         ModelError: no model there.
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):

@@ -3,7 +3,7 @@
 runs/NAME/
     recipe.toml       the resolved recipe and the git revisions it was worked on with
     journal.jsonl     every conversation, training step and data set row
-    calls.sqlite      replies of endpoints, and what they cost
+    calls.sqlite      replies of endpoints, and what they cost; calls.1.sqlite… of further processes in a training
     stages/ARM/STAGE/ a stage's settings and checkpoints
     models/ARM/       a trained model, in the ordinary transformers format
     evaluation.json, report.html
@@ -30,8 +30,9 @@ from duologue.journal import RunLock, write_atomically
 from duologue.recipe import Recipe, Table
 from duologue.run.weights import weights_digest
 from duologue.seeding import digest
+from duologue.training.settings import TrainSettings
 
-IMMATERIAL = ("save_steps", "micro_groups", "micro_batch", "shared_prompts")
+IMMATERIAL = ("save_steps", "micro_groups", "micro_batch", "micro_pairs", "shared_prompts")
 """Keys of a stage that say how it gets to its result; the result does not depend on them."""
 RECIPE = "recipe.toml"
 REVISION, CONTINUED = "# git revision: ", "# continued at "
@@ -53,6 +54,10 @@ class RunFolder:
     def calls(self) -> Path:
         """Where calls to endpoints are kept, and what they cost."""
         return self.path / "calls.sqlite"
+
+    def calls_of(self, rank: int) -> Path:
+        """The same for one of several processes that train together, from 0; the first has the run's own."""
+        return self.path / f"calls.{rank}.sqlite" if rank else self.calls
 
     @property
     def evaluation(self) -> Path:
@@ -100,7 +105,7 @@ class RunFolder:
                 "Give --name NEW for a run beside it, or --restart, which moves the old folder aside"
             )
         self.path.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path / RECIPE, _resolved(recipe, self._revisions()))
+        write_atomically(self.path / RECIPE, resolved(recipe, self._revisions()))
 
     def _move_aside(self) -> None:
         stamp = datetime.fromtimestamp(self.path.stat().st_mtime).strftime("%Y%m%d-%H%M%S")
@@ -175,10 +180,16 @@ def stage_settings(arm: Recipe) -> dict[str, Table]:
         plain["judge"] = [judge.model_dump(mode="json") for judge in arm.judge]
     if boxed := arm.sandbox.material:
         plain["sandbox"] = boxed
+    if arm.rollouts.engine != "here":
+        plain["rollouts"] = arm.rollouts.engine  # it draws other words
     plain["start"] = weights_digest(arm.assistant.model)
     stages = [stage.model_dump(mode="json", exclude=set(IMMATERIAL)) for stage in arm.stages]
-    named = [f"{index}-{stage['algorithm']}" for index, stage in enumerate(stages)]
-    return {name: {**plain, "train": stages[: index + 1]} for index, name in enumerate(named)}
+    return {name: {**plain, "train": stages[: index + 1]} for index, name in enumerate(stage_names(arm.stages))}
+
+
+def stage_names(stages: Sequence[TrainSettings]) -> list[str]:
+    """What stages are called: their place and algorithm, like "0-grpo"."""
+    return [f"{index}-{stage.algorithm}" for index, stage in enumerate(stages)]
 
 
 def fingerprint(settings: Mapping[str, Any]) -> str:
@@ -210,7 +221,8 @@ def _read(path: Path) -> Table:
     return {key: value for key, value in cast(Table, settings).items() if key != "revision"}
 
 
-def _resolved(recipe: Recipe, revisions: Sequence[str]) -> str:
+def resolved(recipe: Recipe, revisions: Sequence[str]) -> str:
+    """A recipe as a file has it, with every default, after lines that say by which revisions."""
     table = cast(Table, _without_none(recipe.model_dump(mode="json")))
     for name in table["evaluate"]["users"]:  # with the keys they take from [user]
         table["evaluate"]["users"][name] = _without_none(recipe.kinds_of_users[name].model_dump(mode="json"))

@@ -11,7 +11,8 @@ from duologue.adaptive import FRESH
 from duologue.background import BackgroundLoop
 from duologue.journal import Journal
 from duologue.recipe import Recipe, Table, parse
-from duologue.run.endpoints import Endpoints, opened
+from duologue.run.endpoints import Endpoints, opened, spending
+from duologue.run.engines import played
 from duologue.run.evaluating import evaluate_arms
 from duologue.run.folder import RunFolder, stage_settings
 from duologue.run.wiring import NEW, from_nothing, quieten_transformers, wire
@@ -44,16 +45,25 @@ def perform(job: Job, progress: Progress) -> None:
 
 
 def train_arm(recipe: Recipe, name: str, folder: RunFolder, progress: Progress, *, cached: bool) -> None:
-    """Run an arm's stages, each from the last one's model, and put the model where it belongs."""
-    if folder.model(name).exists():
+    """Run an arm's stages, each from the last one's model, and put the model where it belongs.
+
+    Several processes do so together; the first of them writes into the folder.
+    """
+    from duologue.training import ranks
+
+    if ranks.agreed(folder.model(name).exists()):
         return
     arm = recipe.arm(name)
     source: str | Path = arm.assistant.model
     _check(arm)
-    with opened(recipe, folder.calls, cached=cached) as (loop, endpoints):
+    ledger, processes = folder.calls_of(ranks.rank()), ranks.processes()
+    with opened(recipe, ledger, cached=cached, processes=processes) as (loop, endpoints):
         for stage_name, settings in zip(stage_settings(arm).items(), arm.stages, strict=True):
             source = _stage(arm, name, stage_name, settings, source, folder, progress, loop, endpoints)
-    folder.finish_model(name, Path(source))
+    ranks.meet()
+    if ranks.is_first():
+        folder.finish_model(name, Path(source))
+    ranks.meet()
 
 
 def _check(arm: Recipe) -> None:
@@ -85,36 +95,56 @@ def _stage(
     endpoints: Endpoints,
 ) -> Path:
     """One stage; where its model is."""
+    from duologue.training import ranks
     from duologue.training.stage import Stage
+    from duologue.training.tracking import tracked
 
     stage_name, table = stage
-    work = folder.record_stage(name, stage_name, table)
+    if ranks.is_first():
+        folder.record_stage(name, stage_name, table)
+    work = folder.stage(name, stage_name)
     made = work / "model"
-    if made.exists():
-        _drop_checkpoints(work)
+    if ranks.agreed(made.exists()):
+        if ranks.is_first():
+            _drop_checkpoints(work)
         return made
     seed = derive(arm.seed, "train", stage_name)
     policy = _policy(arm, source, settings, derive(seed, "adapter"))
-    wiring = wire(arm, lambda _model, _template: policy, endpoints=endpoints)
-    given = Stage(
-        arm=name,
-        name=stage_name,
-        folder=work,
-        seed=seed,
-        tasks=wiring.tasks,
-        policy=policy,
-        partners=partial(wiring.partners, fresh=FRESH if isinstance(settings, DpoSettings) else 0),
-        loop=loop,
-        journal=Journal(folder.journal),
-        progress=progress,
-    )
-    _train(settings, given)
-    _save(policy, made)
+    names = arm.run.report_to if ranks.is_first() else ()
+    with (
+        played(arm, policy, work, loop, endpoints) as engine,
+        tracked(names, work, project=arm.name, run=f"{name}/{stage_name}", settings=table, model=policy.model) as sent,
+    ):
+        wiring = wire(arm, lambda _model, _template: engine or policy, endpoints=endpoints)
+        given = Stage(
+            arm=name,
+            name=stage_name,
+            folder=work,
+            seed=seed,
+            tasks=wiring.tasks,
+            policy=policy,
+            partners=partial(wiring.partners, fresh=FRESH if isinstance(settings, DpoSettings) else 0),
+            loop=loop,
+            journal=Journal(folder.journal),
+            progress=progress,
+            engine=engine,
+            spent=spending(endpoints),
+            tracking=sent,
+        )
+        run_stage(settings, given)
+    if ranks.is_first():
+        _save(policy, made)
+    ranks.meet()
     return made
 
 
-def _train(settings: TrainSettings, stage: Stage) -> None:
-    if isinstance(settings, GrpoSettings):
+def run_stage(settings: TrainSettings, stage: Stage) -> None:
+    """Train a stage's policy in place by the algorithm of its settings."""
+    if isinstance(settings, GrpoSettings) and settings.unit == "conversation":
+        from duologue.training.trajectory import train_trajectories
+
+        train_trajectories(settings, stage)
+    elif isinstance(settings, GrpoSettings):
         from duologue.training.grpo import train_grpo
 
         train_grpo(settings, stage)

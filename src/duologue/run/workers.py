@@ -25,6 +25,8 @@ from duologue.tasks import fault_outside
 
 Progress = Callable[[int, int, str], None]
 """(done, total, what)"""
+Watch = Callable[[str, int, int, str], None]
+"""(job, done, total, what)"""
 PATIENCE = 10
 """Seconds that a process without work may take to end."""
 
@@ -52,14 +54,30 @@ class Job:
 Perform = Callable[[Job, Progress], None]
 
 
+def stop(job: Job, error: DuologueError) -> None:
+    """Answer a failure by stopping the other jobs, too.
+
+    Raises:
+        DuologueError: the failure.
+    """
+    raise error
+
+
 def run_jobs(
-    jobs: Sequence[Job], perform: Perform, *, processes: int, threads: int, watch: Callable[..., None]
+    jobs: Sequence[Job],
+    perform: Perform,
+    *,
+    processes: int,
+    threads: int,
+    watch: Callable[..., None],
+    failed: Callable[[Job, DuologueError], None] = stop,
 ) -> None:
     """Perform all jobs, each when what it needs is done; the first failure stops the others and is raised.
 
     Args:
         perform: a module-level function, run in the workers.
         watch: called with (job name, done, total, what).
+        failed: told of a failure, in place of raising it: then the others go on, but for what needs that job.
 
     Raises:
         DuologueError: as the job raised it.
@@ -67,11 +85,11 @@ def run_jobs(
     """
     if not jobs:
         return
-    os.environ.update(_environment(threads))
+    os.environ.update(environment(threads))
     context = multiprocessing.get_context("spawn")
     crew = [_Worker(context, perform) for _ in range(min(processes, len(jobs)))]
     try:
-        _dispatch(crew, list(jobs), watch)
+        _dispatch(crew, list(jobs), watch, failed, lambda: _Worker(context, perform))
     finally:
         for worker in crew:
             worker.dismiss()
@@ -79,7 +97,7 @@ def run_jobs(
             worker.stop()
 
 
-def _environment(threads: int) -> dict[str, str]:
+def environment(threads: int) -> dict[str, str]:
     """Two OpenMP threads on busy cores collapse; an arena of memory a thread costs tens of MB; no network."""
     return {
         "OMP_NUM_THREADS": str(threads),
@@ -94,7 +112,13 @@ def _environment(threads: int) -> dict[str, str]:
     }
 
 
-def _dispatch(crew: Sequence[_Worker], waiting: list[Job], watch: Callable[..., None]) -> None:
+def _dispatch(
+    crew: list[_Worker],
+    waiting: list[Job],
+    watch: Callable[..., None],
+    failed: Callable[[Job, DuologueError], None],
+    hire: Callable[[], _Worker],
+) -> None:
     done: set[str] = set()
     names = {job.name for job in waiting}
     while waiting or any(worker.job for worker in crew):
@@ -105,7 +129,18 @@ def _dispatch(crew: Sequence[_Worker], waiting: list[Job], watch: Callable[..., 
                 worker.begin(ready)
         busy = {worker.pipe: worker for worker in crew if worker.job}
         for pipe in wait(list(busy)):
-            finished = busy[pipe].listen(watch)  # type: ignore[index]
+            worker: _Worker = busy[pipe]  # type: ignore[index]
+            job = worker.job
+            assert job is not None, "it is busy"
+            try:
+                finished = worker.listen(watch)
+            except DuologueError as error:
+                failed(job, error)
+                waiting[:] = [each for each in waiting if each.needs != job.name]
+                crew[crew.index(worker)] = hire()  # whatever the failure left behind goes with its process
+                worker.dismiss()
+                worker.stop()
+                continue
             if finished:
                 done.add(finished.name)
 
@@ -185,12 +220,13 @@ def _work(pipe: Connection, perform: Perform) -> None:
         try:
             perform(job, lambda done, total, what: pipe.send(("progress", (done, total, what))))
         except Exception as error:
-            pipe.send(("failed", _explained(error, job)))
+            pipe.send(("failed", explained(error, job)))
         else:
             pipe.send(("done", None))
 
 
-def _explained(error: Exception, job: Job) -> DuologueError:
+def explained(error: Exception, job: Job) -> DuologueError:
+    """What became of a job, in a sentence."""
     if isinstance(error, DuologueError):
         return error
     if _disk_is_full(error, job.folder):

@@ -8,15 +8,16 @@ candidate has to pass the ones and to fail the others. Each test is wrong in one
 When a run begins, or beside which others, says nothing of which tests are wrong in it. A candidate that guesses has
 for each test that it does not pass honestly one chance in 2**RUNS - 2.
 
-Meanwhile a `Spy` makes the tests' comparisons with changed values, too. Where an object holds to be equal to those, a
-test that is wrong "passes", and so it is found. A candidate that recognises these changes, or knows the expected
-values, is not found.
+Meanwhile a `Spy` asks the objects that the tests compare more than the tests do, with strangers drawn anew for each
+run. Where one says yes to what no honest object does, a test that is wrong "passes", and so it is found. A candidate
+that recognises these questions, or knows the expected values, is not found.
 """
 
 from __future__ import annotations
 
 import ast
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,8 @@ from duologue.sandbox.suite import Method, Suite, parsed, test_methods
 
 RUNS = 7
 """Runs of a proof: a guess is right once in 126."""
-SPY = Path(__file__).with_name("spy.py").read_text(encoding="utf-8")
+SOURCES = [Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8") for name in ("spy", "raising", "keeping")]
+Draw = Callable[[], object]
 FALSE = {
     "assertAlmostEqual": "self.assertAlmostEqual({a}, {b})",
     "assertCountEqual": "self.assertCountEqual([{a}], [{b}])",
@@ -80,8 +82,8 @@ def controls(suite: Suite) -> list[Control]:
     tree = parsed(suite.source)
     methods = {f"{kind}.{name}": method for kind, own in test_methods(tree).items() for name, method in own.items()}
     distinct = {id(method): method for method in methods.values()}  # an inherited one is changed once
-    spy, head = _spy(exempt(tree))
-    marks = {key: f"_{secrets.token_hex(8)}" for key in distinct}
+    spy, fresh, head = _spy(exempt(tree))
+    marks = {key: _mark() for key in distinct}
     try:
         Watch(spy, tree).visit(tree)
         for key, method in distinct.items():
@@ -95,7 +97,7 @@ def controls(suite: Suite) -> list[Control]:
     wrong = {key: 1 + secrets.randbelow(2**RUNS - 2) for key in distinct}  # a bit a run; neither none of them nor all
     return [
         Control(
-            _drawn(source, {marks[key]: bool(bits >> run & 1) for key, bits in wrong.items()}),
+            _drawn(source, _values(fresh) | {marks[key]: bool(bits >> run & 1) for key, bits in wrong.items()}),
             frozenset(name for name, method in methods.items() if wrong[id(method)] >> run & 1),
         )
         for run in range(RUNS)
@@ -110,18 +112,20 @@ def _ended(method: Method, spy: str, mark: str) -> list[ast.stmt]:
     return [ast.Try(method.body, [], [], [end])]
 
 
-def _drawn(source: str, values: dict[str, bool]) -> str:
+def _values(fresh: dict[str, Draw]) -> dict[str, object]:
+    return {mark: draw() for mark, draw in fresh.items()}
+
+
+def _drawn(source: str, values: dict[str, object]) -> str:
     for mark, value in values.items():
         source = source.replace(mark, str(value))
     return source
 
 
-def _spy(exempted: tuple[str, ...]) -> tuple[str, list[ast.stmt]]:
-    """The name of a spy, and the statements that make it."""
-    name, kind, text = (f"_{secrets.token_hex(8)}" for _ in range(3))
-    found = next(node for node in parsed(SPY).body if isinstance(node, ast.ClassDef))
-    found.name = kind
-    for node in ast.walk(found):  # annotations would be looked up in the tests
+def _spy(exempted: tuple[str, ...]) -> tuple[str, dict[str, Draw], list[ast.stmt]]:
+    """The name of a spy, what is drawn for it with each run, by its mark, and the statements that make it."""
+    classes = [node for source in SOURCES for node in parsed(source).body if isinstance(node, ast.ClassDef)]
+    for node in (each for kind in classes for each in ast.walk(kind)):  # annotations would be looked up in the tests
         if isinstance(node, ast.arg):
             node.annotation = None
         elif isinstance(node, ast.FunctionDef):
@@ -130,8 +134,22 @@ def _spy(exempted: tuple[str, ...]) -> tuple[str, list[ast.stmt]]:
             node.annotation = ast.Constant(None)
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node):
             del node.body[0]
-    number, coin = 10**6 + secrets.randbelow(10**7), secrets.randbits(64)
-    return name, [found, *parsed(f"{name} = {kind}({number}, {text!r}, {coin}, {exempted!r})").body]
+    name, text, number, coin = (_mark() for _ in range(4))
+    for kind in classes:
+        kind.name = _mark()
+    spy, *beside = (kind.name for kind in classes)
+    given = f"{number}, '{text}', {coin}, {exempted!r}, ({', '.join(beside)}, __import__('sys').modules)"
+    drawn = {text: _stranger, number: lambda: 10**6 + secrets.randbelow(10**7), coin: lambda: secrets.randbits(64)}
+    return name, drawn, [*classes, *parsed(f"{name} = {spy}({given})").body]
+
+
+def _stranger() -> str:
+    """A text that no everyday pattern begins, ends or meets with."""
+    return "".join(secrets.choice("jqxz~^|") for _ in range(24))
+
+
+def _mark() -> str:
+    return f"_{secrets.token_hex(8)}"
 
 
 def _start(tree: ast.Module) -> int:

@@ -25,6 +25,7 @@ KINDS = {
     **{"assertIn": "In", "assertNotIn": "NotIn"},
 }
 """What an assertion compares its first two operands by."""
+RAISED = ("assertRaises", "assertRaisesRegex")
 OPERATORS = (ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.In, ast.NotIn)
 SPECIAL = {"__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__sub__", "__rsub__", "__contains__"}
 
@@ -47,6 +48,42 @@ class Watch(ast.NodeTransformer):
         self.generic_visit(node)
         return self._call("minus", node.left, node.right) if isinstance(node.op, ast.Sub) else node
 
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        self.generic_visit(node)
+        if _last(node.func) in ("assertTrue", "assertFalse", "bool"):
+            node.args = [self._truth(each) for each in node.args[:1]] + node.args[1:]
+            node.keywords = [
+                ast.keyword(each.arg, self._truth(each.value)) if each.arg == "expr" else each for each in node.keywords
+            ]
+        if (
+            _last(node.func) in ("all", "any")
+            and node.args
+            and isinstance(node.args[0], ast.GeneratorExp | ast.ListComp)
+        ):
+            node.args[0].elt = self._truth(node.args[0].elt)
+        return node
+
+    def visit_Assert(self, node: ast.Assert) -> ast.stmt:
+        self.generic_visit(node)
+        node.test = self._truth(node.test)
+        return node
+
+    def visit_If(self, node: ast.If) -> ast.stmt:
+        self.generic_visit(node)
+        node.test = self._truth(node.test)
+        return node
+
+    def visit_BoolOp(self, node: ast.BoolOp) -> ast.expr:
+        self.generic_visit(node)
+        node.values = [self._truth(each) for each in node.values]
+        return node
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.expr:
+        self.generic_visit(node)
+        if isinstance(node.op, ast.Not):
+            node.operand = self._truth(node.operand)
+        return node
+
     def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
         self.generic_visit(node)
         return self._asserting(node, node.attr, node.ctx)
@@ -58,9 +95,16 @@ class Watch(ast.NodeTransformer):
         return node
 
     def _asserting(self, node: ast.expr, name: str, context: ast.expr_context) -> ast.expr:
-        if name not in KINDS or name in self._own or not isinstance(context, ast.Load):
+        if name in self._own or not isinstance(context, ast.Load):
+            return node
+        if name in RAISED:
+            return self._call("raising", node)
+        if name not in KINDS:
             return node
         return self._call("asserting", ast.Constant(KINDS[name]), node)
+
+    def _truth(self, node: ast.expr) -> ast.expr:
+        return self._call("truth", node)
 
     def _call(self, method: str, *arguments: ast.expr) -> ast.Call:
         return ast.Call(ast.Attribute(ast.Name(self._spy, ast.Load()), method, ast.Load()), list(arguments), [])
@@ -74,8 +118,15 @@ def _is_safe(node: ast.expr) -> bool:
     )
 
 
+def _last(node: ast.expr) -> str:
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+
+
 def exempt(tree: ast.Module) -> tuple[str, ...]:
-    """Names of types in the tests that may be equal to more than one value: their own, and mock.ANY where used."""
+    """Names of types in the tests that may be equal to more than one value: their own, and mock.ANY where used.
+
+    Also "MagicMock.__contains__", where the tests say what that is.
+    """
     own = {
         each.name
         for each in ast.walk(tree)
@@ -84,4 +135,6 @@ def exempt(tree: ast.Module) -> tuple[str, ...]:
     names = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)} | {
         n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)
     }
-    return tuple(sorted(own | ({"_ANY"} if "ANY" in names else set())))
+    own |= {"_ANY"} if "ANY" in names else set()
+    own |= {"MagicMock.__contains__"} if "__contains__" in names else set()
+    return tuple(sorted(own))

@@ -16,7 +16,6 @@ import os
 import sys
 import types
 import unittest
-from unittest import suite
 
 TYPE_CHECKING = False  # importing it from typing would take a twentieth of the runner's time
 if TYPE_CHECKING:
@@ -25,7 +24,22 @@ if TYPE_CHECKING:
 
 KEPT = 300
 """Characters of a reason."""
-MACHINERY = (unittest.TestCase, unittest.TestResult, unittest.TestSuite, suite.BaseTestSuite)
+SETTINGS = {
+    "sys": {
+        *("stdin", "stdout", "stderr", "displayhook", "excepthook", "unraisablehook", "breakpointhook", "argv", "path"),
+        *("ps1", "ps2", "tracebacklimit", "dont_write_bytecode", "last_type", "last_value", "last_traceback"),
+    },
+    "warnings": {
+        *("showwarning", "formatwarning", "warn", "filters", "_filters_version", "_defaultaction", "defaultaction"),
+        *("_showwarnmsg", "_showwarnmsg_impl"),
+    },
+    "logging": {"_loggerClass", "_logRecordFactory", "lastResort", "raiseExceptions"},
+    "ssl": {"_create_default_https_context"},
+    "threading": {"excepthook"},
+    "tempfile": {"tempdir"},
+    "time": {"timezone", "altzone", "daylight", "tzname"},
+}
+"""What programs set for an honest reason, by module."""
 
 
 class Record(unittest.TestResult):
@@ -75,24 +89,29 @@ def main() -> None:
         os.dup2(nowhere, number)
     write, leave, dumps = os.write, os._exit, json.dumps
     write(channel, b"ready\n")
-    answer = dumps(results(job)).encode()
+    before = Snapshot()
+    before.begin(job["watched"])
+    answer = dumps(results(job, before)).encode()
     while answer:
         answer = answer[write(channel, answer) :]
     leave(0)  # at once: nothing that the code registered or left running is waited for
 
 
-def results(job: dict[str, Any]) -> dict[str, Any]:
-    pristine = dict(vars(builtins))
-    before = callables(job["watched"], set(job["free"]))
+def results(job: dict[str, Any], before: Snapshot) -> dict[str, Any]:
+    pristine, replaced = dict(vars(builtins)), before.replaced
     code, tests = module("solution"), module("hidden_tests")
     record = Record()
     error = ran(job["code"], code)
+    found = replaced(set())
     if error is None:
         given = {k: v for k, v in vars(code).items() if k not in pristine and not k.startswith("__")}
         vars(tests).update(given, __builtins__=pristine)
-        error = ran(job["tests"], tests) or tested(tests, job["names"], record)
-    found = {name: record.found.get(name, error or record.trouble or "it was not run") for name in job["names"]}
-    return {"results": found, "error": error, "replaced": replaced(before)}
+        error = ran(job["tests"], tests)
+        before.note(["hidden_tests"])
+        error = error or tested(tests, job["names"], record)
+        found += replaced(set(job["free"]))
+    whys = {name: record.found.get(name, error or record.trouble or "it was not run") for name in job["names"]}
+    return {"results": whys, "error": error, "replaced": sorted(set(found))}
 
 
 def module(name: str) -> types.ModuleType:
@@ -125,30 +144,133 @@ def tested(tests: types.ModuleType, names: list[str], record: Record) -> str | N
     return None
 
 
-def callables(watched: list[str], free: set[str]) -> list[tuple[Mapping[str, Any], str, Any]]:
-    """What the tests stand on: unittest, the builtins, and the modules they import; without names they replace."""
-    found: list[tuple[Mapping[str, Any], str, Any]]
-    found = [(vars(kind), name, value) for kind in MACHINERY for name, value in list(vars(kind).items())]
-    modules = {"builtins": builtins, "unittest": unittest, **imported(watched)}
-    for name, there in modules.items():
-        found.append((sys.modules, name, there))
-        found += [(vars(there), k, v) for k, v in list(vars(there).items()) if callable(v) and k not in free]
-    return found
+class Snapshot:
+    """What modules and classes hold, and what was replaced in them since: functions, classes, methods, constants.
+
+    A module is noted as soon as it and the package that it belongs to are loaded, whoever loads it.
+    """
+
+    def __init__(self) -> None:
+        self._noted: list[tuple[str, Mapping[str, Any], dict[str, Any], Any]] = []
+        self._seen: set[int] = set()
+        self._loaded: dict[str, types.ModuleType] = {}
+        self._tight = {"hidden_tests"}
+        self._rewritten: list[tuple[Any, int]] = []
+
+    def begin(self, watched: list[str]) -> None:
+        """Note what is there, and whatever is loaded from now on; load the modules of these names, constants too."""
+        self._tight.update(watched)
+        self._hook()
+        for name in watched:
+            try:
+                importlib.import_module(name)
+            except Exception:  # the tests will meet it again, and it is theirs to report
+                continue
+        self._loaded = dict(sys.modules)
+        self.note(list(self._loaded))
+
+    def _hook(self) -> None:
+        bootstrap: Any = sys.modules["_frozen_importlib"]  # the one place that all modules come by
+        load = bootstrap._load_unlocked
+        under_way: list[str] = []
+        waiting: dict[str, list[str]] = {}
+
+        def noting(spec: Any) -> Any:
+            package = spec.name.partition(".")[0]
+            under_way.append(package)
+            waiting.setdefault(package, []).append(spec.name)
+            try:
+                return load(spec)
+            finally:
+                under_way.remove(package)
+                if package not in under_way:
+                    self.note(waiting.pop(package))
+
+        def changing(event: str, given: tuple[Any, ...]) -> None:
+            if event == "object.__setattr__" and given[1] in ("__code__", "__bases__"):
+                self._rewritten.append((given[0], len(self._noted)))
+
+        bootstrap._load_unlocked = noting
+        sys.addaudithook(changing)
+
+    def note(self, names: list[str]) -> None:
+        """Note modules and their classes."""
+        for name in names:
+            there = sys.modules.get(name)
+            if id(there) not in self._seen and issubclass(type(there), types.ModuleType):
+                self._note(name, object.__getattribute__(there, "__dict__"), there if name in self._tight else None)
+                self._seen.add(id(there))
+
+    def _note(self, label: str, space: Mapping[str, Any], owner: Any) -> None:
+        saved = dict(space)
+        self._noted.append((label, space, saved, owner))
+        for name, value in saved.items():
+            self._note_class(f"{label}.{name}", value)
+
+    def _note_class(self, label: str, kind: object) -> None:
+        if issubclass(type(kind), type) and id(kind) not in self._seen and kind.__module__ != "solution":
+            self._seen.add(id(kind))
+            self._noted.append((label, vars(kind), dict(vars(kind)), kind))
+
+    def replaced(self, free: set[str]) -> list[str]:
+        """The names of what is not as it was, but for these names."""
+        gone = [name for name, there in self._loaded.items() if sys.modules.get(name) is not there]
+        found = [f"sys.modules[{name!r}]" for name in gone if name not in free]
+        for label, space, saved, owner in self._noted:
+            changed = [name for name, value in saved.items() if space.get(name) is not value and name not in free]
+            found += [f"{label}.{name}" for name in changed if is_replaced(label, name, saved, space.get(name), owner)]
+            if len(space) + len(changed) > len(saved):
+                added = [name for name in list(space) if name not in saved and name not in free]
+                found += [f"{label}.{name}" for name in added if hides(space[name], name, owner)]
+        return sorted({*found, *self._known_and_rewritten()})
+
+    def _known_and_rewritten(self) -> list[str]:
+        """Names of functions and classes that were given another inside after they were noted."""
+        return [
+            f"{label}.{name}"
+            for changed, noted in self._rewritten
+            for label, _, saved, _ in self._noted[:noted]
+            for name, value in saved.items()
+            if value is changed
+        ]
 
 
-def imported(names: list[str]) -> dict[str, types.ModuleType]:
-    found: dict[str, types.ModuleType] = {}
-    for name in names:
-        try:
-            importlib.import_module(name)
-        except Exception:  # the tests will meet it again, and it is theirs to report
-            continue
-        found[name] = sys.modules[name]
-    return found
+def is_replaced(label: str, name: str, saved: Mapping[str, Any], now: Any, owner: Any) -> bool:
+    """Whether a value that is not there any more is one that nobody replaces for an honest reason."""
+    value = saved[name]
+    if name in SETTINGS.get(label, ()) or is_copy(value, now):
+        return False
+    is_private = name.startswith("_") and not name.startswith("__")
+    if isinstance(owner, type) and is_private and any(now is each for each in saved.values()):
+        return False  # a library that switches between methods of its own
+    if callable(value) or isinstance(value, (types.ModuleType, property, classmethod, staticmethod)):
+        return True
+    is_constant = isinstance(owner, types.ModuleType) and not isinstance(value, (type(None), list, dict, set))
+    return is_constant and (label == "hidden_tests" or not name.startswith("_"))
 
 
-def replaced(before: list[tuple[Mapping[str, Any], str, Any]]) -> list[str]:
-    return sorted({name for space, name, value in before if space.get(name) is not value})
+def is_copy(value: Any, now: Any) -> bool:
+    """Whether it is the same function made anew: some libraries set their methods with every object."""
+    if not isinstance(value, types.FunctionType) or not isinstance(now, types.FunctionType):
+        return False
+    cells = [tuple(each.__closure__ or ()) for each in (value, now)]
+    try:
+        parts = [
+            (each.__code__, each.__globals__, each.__defaults__, *(cell.cell_contents for cell in held))
+            for each, held in zip((value, now), cells, strict=True)
+        ]
+    except ValueError:  # there is nothing in a cell yet
+        return False
+    return all(a is b for a, b in zip(*parts, strict=False))
+
+
+def hides(value: Any, name: str, owner: Any) -> bool:
+    """Whether a name that was added stands before another of its name: a builtin, an inherited or a special method."""
+    if not isinstance(owner, type):
+        return hasattr(builtins, name)
+    if not callable(value) and not hasattr(value, "__get__"):
+        return False
+    return name.startswith("__") or any(name in vars(kind) for kind in owner.__mro__[1:])
 
 
 if __name__ == "__main__":

@@ -1,23 +1,29 @@
 """Stands inside the hidden tests of a proof and looks for objects that lie when they are compared.
 
 Its class is put into the tests, under a name drawn anew each time; nothing of ours is imported there. Each comparison
-is made as it stands, and again with one side replaced by something that an honest object is not equal to (or greater,
-or less): what holds even so is noted as a lie. Only objects of types beyond Python's own can lie.
+is made as it stands, and beside it are asked questions of the same objects, before or after it by a coin: to which no
+honest object says yes each time. Such are whether it equals two strangers, whether it is above and below the same,
+whether it holds whatever there is. What the objects of the code keep in their attributes is put back after each
+question. Only objects of types beyond Python's own can lie.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any, ClassVar
+
+Question = Callable[[], Any]
 
 
 class Spy:
     """Compares for the tests.
 
     Args:
-        number, text: what changed values are made with; equal to nothing that is there.
-        coin: a number to begin with: whether the true or the changed comparison comes first.
-        exempt: names of types of the tests that may be equal to more than one value.
+        number, text: what strangers are made with; equal to nothing that is there.
+        coin: a number to begin with: which questions come first.
+        exempt: names of types of the tests that may be equal to more than one value, or of their methods.
+        beside: the classes `Raising` and `Keeping`, and the modules of the interpreter by name.
     """
 
     PLAIN: ClassVar[tuple[type, ...]] = (
@@ -34,14 +40,34 @@ class Spy:
         "In": lambda a, b: a in b,
         "NotIn": lambda a, b: a not in b,
     }
-    OPPOSITE: ClassVar[dict[str, str]] = {"Lt": "GtE", "LtE": "Gt", "Gt": "LtE", "GtE": "Lt"}
+    CONTRARY: ClassVar[dict[str, tuple[str, ...]]] = {
+        **{"Lt": ("GtE", "Gt"), "LtE": ("Gt",), "Gt": ("LtE", "Lt"), "GtE": ("Lt",)},
+    }
     NAN, TOP = float("nan"), float("inf")
-    """No number is not to be asked of an order: "not less" is an honest way to say "at least"."""
     PARTS = 10**5  # of a value that are looked at
+    OPERANDS = (
+        *("first", "second", "actual", "desired", "x", "y", "a", "b", "left", "right", "member", "container"),
+        *("list1", "list2", "tuple1", "tuple2", "set1", "set2", "d1", "d2", "seq1", "seq2"),
+    )
 
-    def __init__(self, number: int, text: str, coin: int, exempt: tuple[str, ...]) -> None:
+    def __init__(
+        self, number: int, text: str, coin: int, exempt: tuple[str, ...], beside: tuple[Any, Any, dict[str, ModuleType]]
+    ) -> None:
         self.number, self.text, self.coin, self.exempt = number, text, coin, exempt
-        self.lies: list[bool] = []
+        self.errors, self.keeping, self.modules = beside
+        self.found: list[bool] = []
+        self.doubtful: list[Any] = []  # results that are no bool, and true whatever is compared
+        self.full: list[type] = []  # types that hold whatever there is
+        self.denied: list[type] = []  # types that were seen not to hold something
+
+    @property
+    def lies(self) -> bool:
+        return bool(self.found) or any(not any(kind is each for each in self.denied) for kind in self.full)
+
+    def note(self, lie: bool) -> None:
+        self.found += [True] * lie
+
+    # ---- what the tests do
 
     def compare(self, names: tuple[str, ...], *values: Any) -> Any:
         """A comparison, or a chain of them."""
@@ -54,72 +80,149 @@ class Spy:
                 found = found and self.COMPARED[name](left, right)
             return found
 
-        return self.around(true, lambda: [self.look(*each, False) for each in chain])
+        found, answers = self.beside(true, [doubt for each in chain for doubt in self.doubts(*each)], values)
+        self.note(any(min(levels) == 2 for levels in answers))
+        if any(map(all, answers)) and not self.is_plain(found):
+            self.doubtful.append(found)
+        if names[0] in ("In", "NotIn") and bool(found) is (names[0] == "NotIn"):
+            self.deny(values[1])
+        return found
 
     def asserting(self, kind: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """An assertion of two values; `kind` is an operator, or "near"."""
 
         def watched(*given: Any, **named: Any) -> Any:
-            return self.around(lambda: function(*given, **named), lambda: self.asserted(kind, function, given, named))
+            keys = [key for key in sorted(named) if key in self.OPERANDS]
+            both = [*given[:2], *(named[key] for key in (reversed(keys) if "member" in keys else keys))]
+            rest = {key: value for key, value in named.items() if key not in keys}
+            if len(both) != 2:
+                return function(*given, **named)
+            doubts = self.far(function, both, given[2:], rest) if kind == "near" else self.doubts(kind, *both)
+            found, answers = self.beside(lambda: function(*given, **named), doubts, both)
+            self.note(any(map(all, answers)))
+            if kind == "NotIn":
+                self.deny(both[1])
+            return found
 
         return watched
 
     def minus(self, left: Any, right: Any) -> Any:
-        """A difference: a number that stays the same whatever is subtracted, or from whatever, is a lie."""
-        found = left - right
-
-        def same(again: Any) -> bool:
-            return type(again) is type(found) and again == found
-
-        if type(found) in (int, float) and found - found == 0:
-            if self.may_lie(left):
-                self.note(all(self.holds(lambda s=s: same(left - self.changed(right, s))) for s in (1, -1)))
-            if self.may_lie(right):
-                self.note(all(self.holds(lambda s=s: same(self.changed(left, s) - right)) for s in (1, -1)))
+        """A difference: a size that stays the same whatever is subtracted, or from whatever, is a lie."""
+        asked: list[list[Question]] = []
+        if self.may_lie(left):
+            asked.append([lambda s=s: self.size(left - self.changed(right, s)) for s in (1, -1)])
+        if self.may_lie(right):
+            asked.append([lambda s=s: self.size(self.changed(left, s) - right) for s in (1, -1)])
+        found, sides = self.beside(lambda: left - right, asked, [left, right], level=False)
+        if asked and (size := self.asked(lambda: self.size(found))) is not None:
+            self.note(any(all(type(each) is type(size) and each == size for each in side) for side in sides))
         return found
 
-    def around(self, true: Callable[[], Any], look: Callable[[], Any]) -> Any:
-        """Do the one, and look before or after."""
-        self.coin = (self.coin * 6364136223846793005 + 1442695040888963407) % 2**64
-        if self.coin >> 63:
-            self.quietly(look)
-            return true()
-        found = true()
-        self.quietly(look)
-        return found
+    def deny(self, container: object) -> None:
+        """It was seen to lack something: it does not hold whatever there is."""
+        self.denied.append(type(container))
 
-    def asserted(self, kind: str, function: Callable[..., Any], given: Any, named: Any) -> None:
-        operands = [key for key in sorted(named) if key in self.OPERANDS]
-        if "member" in operands:
-            operands.reverse()
-        both = [*given[:2], *(named[key] for key in operands)]
-        if len(both) != 2:
-            return
-        if kind != "near":
-            self.look(kind, both[0], both[1], True)
-            return
-        rest = {key: value for key, value in named.items() if key not in operands}
-        loose = len(given) > 2 or not {"msg"}.issuperset(rest)
-        self.look("Eq", both[0], both[1], True)
-        for kept, other, first in self.parts(both[0], both[1]):
+    def truth(self, value: Any) -> Any:
+        """What decides: that a comparison's result is true says nothing where it always is."""
+        self.note(any(value is each for each in self.doubtful))
+        return value
+
+    def raising(self, assertion: Callable[..., Any]) -> Any:
+        """An assertion that something raises."""
+        return self.errors(assertion, self.note, self.is_of_library)
+
+    # ---- questions, in groups: who says yes to all of a group lies
+
+    def doubts(self, name: str, left: Any, right: Any) -> list[list[Question]]:
+        if name in ("Eq", "NotEq"):
+            return [
+                [lambda kept=kept, other=other, more=more: kept == self.changed(other, 1, more) for more in (0, 1)]
+                for kept, other, _ in self.parts(left, right)
+            ]
+        if name in ("In", "NotIn"):
+            return self.membership(left, right)
+        asked = self.COMPARED
+        found: list[list[Question]] = []
+        for each in filter(self.may_lie, (left, right)):
+            for above, below in (("GtE", "LtE"), ("Gt", "Lt")):
+                found.append(
+                    [lambda e=each, n=above: asked[n](e, self.TOP), lambda e=each, n=below: asked[n](e, -self.TOP)]
+                )
+        contrary = self.CONTRARY[name] if found else ()
+        return found + [[lambda n=n: asked[n](left, right), lambda: asked[name](left, right)] for n in contrary]
+
+    def membership(self, member: Any, container: Any) -> list[list[Question]]:
+        kind = self.kind(container)
+        strangers = [object(), self.text]
+        found: list[list[Question]] = [[lambda: member in strangers]] if self.may_lie(member) else []
+        if not self.may_lie(container) or f"{kind.__name__}.__contains__" in self.exempt:
+            return found
+        if not any("__contains__" in vars(each) for each in kind.__mro__):
+            return found
+
+        def full() -> bool:
+            self.full += [kind] * all(bool(x in container) for x in strangers)
+            return False
+
+        return [*found, [full]]
+
+    def far(self, function: Any, both: list[Any], more: Any, rest: Any) -> list[list[Question]]:
+        loose = bool(more) or not {"msg"}.issuperset(rest)
+        found = self.doubts("Eq", *both)
+        for kept, other, first in self.parts(*both):
             far = self.nowhere(other) if loose else self.changed(other, 1)
             sides = (kept, far) if first else (far, kept)
-            self.note(self.holds(lambda sides=sides: function(*sides, *given[2:], **rest) is None))
+            found.append([lambda sides=sides: function(*sides, *more, **rest) is None])
+        return found
 
-    OPERANDS = (
-        *("first", "second", "actual", "desired", "x", "y", "a", "b", "left", "right", "member", "container"),
-        *("list1", "list2", "tuple1", "tuple2", "set1", "set2", "d1", "d2", "seq1", "seq2"),
-    )
+    def beside(self, true: Question, groups: list[list[Question]], values: Any, level: bool = True) -> tuple[Any, Any]:
+        """Do the one, and ask each question before or after it; what the objects keep is as before each time."""
+        if not groups:
+            return true(), []
+        answers: list[list[Any]] = [[None] * len(group) for group in groups]
+        places = [(i, j, self.flip()) for i, group in enumerate(groups) for j in range(len(group))]
 
-    def look(self, name: str, left: Any, right: Any, truth: bool) -> None:
-        """Note the lies of a comparison; `truth` where whatever is true makes it hold, not True alone."""
-        if name in ("Eq", "NotEq"):
-            for kept, other, _ in self.parts(left, right):
-                self.note(self.holds(lambda kept=kept, other=other: kept == self.changed(other, 1), truth))
-        elif name in ("In", "NotIn"):
-            self.membership(left, right)
-        else:
-            self.order(name, left, right)
+        def ask(first: bool) -> None:
+            kept = self.keeping(values, self.modules)
+            for i, j, before in places:
+                if before is first:
+                    answers[i][j] = self.asked(groups[i][j], level)
+                    kept.put_back()
+
+        ask(True)
+        found = true()
+        ask(False)
+        return found, answers
+
+    def flip(self) -> bool:
+        self.coin = (self.coin * 6364136223846793005 + 1442695040888963407) % 2**64
+        return bool(self.coin >> 63)
+
+    def asked(self, question: Question, level: bool = False) -> Any:
+        """What comes of it; what breaks is no yes."""
+        try:
+            return self.level(question()) if level else question()
+        except Exception:
+            return 0 if level else None
+
+    def level(self, found: Any) -> int:
+        """2 for a yes, 1 for an object that is true, 0 for a no."""
+        for _ in range(3):
+            if self.is_plain(found) or type(found).__name__ in ("bool", "bool_"):
+                return 2 * bool(found)
+            if not any("all" in vars(each) for each in self.kind(found).__mro__) or found.size == 0:
+                break
+            found = found.all()
+        return int(bool(found))
+
+    def size(self, found: Any) -> Any:
+        """The size of a difference, as a number; None where it has none."""
+        measures: list[Question] = [lambda: abs(found), lambda: float(found), lambda: found * found, lambda: found**2]
+        for measure in measures if self.may_lie(found) else measures[:1]:
+            number: Any = self.asked(measure)
+            if self.asked(lambda number=number: bool(number - number == 0)):
+                return number
+        return None
 
     def parts(self, left: Any, right: Any) -> list[tuple[Any, Any, bool]]:
         """What may lie in two values, part by part, with what it is compared to, and whether it stands left."""
@@ -145,71 +248,51 @@ class Spy:
         kinds = (list, tuple, dict)
         return next((k for k in kinds if issubclass(type(left), k) and issubclass(type(right), k)), None)
 
-    def order(self, name: str, left: Any, right: Any) -> None:
-        compared, opposite = self.COMPARED[name], self.COMPARED[self.OPPOSITE[name]]
-        top = self.TOP if name.startswith("Gt") else -self.TOP
-        if self.may_lie(left):
-            self.note(self.holds(lambda: compared(left, top)))
-        if self.may_lie(right):
-            self.note(self.holds(lambda: compared(-top, right)))
-        if self.may_lie(left) or self.may_lie(right):
-            self.note(self.holds(lambda: compared(left, right)) and self.holds(lambda: opposite(left, right)))
-
-    def membership(self, member: Any, container: Any) -> None:
-        strangers = [object(), self.text]
-        if self.may_lie(member):
-            self.note(self.holds(lambda: member in strangers))
-        if self.may_lie(container) and any("__contains__" in vars(kind) for kind in type(container).__mro__):
-            self.note(all(self.holds(lambda x=x: x in container) for x in strangers))
+    def kind(self, value: object) -> type:
+        return type(value)
 
     def may_lie(self, value: Any) -> bool:
         return not self.is_plain(value) and type(value).__name__ not in self.exempt
 
     def is_plain(self, value: Any) -> bool:
-        """Whether it is of one of Python's own types; a class may say that it equals another, and not that it is it."""
         return any(type(value) is kind for kind in self.PLAIN)
 
-    def changed(self, value: Any, sign: int) -> Any:
-        """Something else of the same kind, and far off."""
+    def is_of_library(self, kind: type) -> bool:
+        module = self.modules.get(kind.__module__)
+        return kind.__module__ != "solution" and module is not None and vars(module).get(kind.__name__) is kind
+
+    def changed(self, value: Any, sign: int, more: int = 0) -> Any:
+        """A stranger: something else of the same kind, and far off; with `more`, another."""
         if isinstance(value, bool):
-            return not value
+            return self.number if more else not value
         if isinstance(value, str):
-            return value + self.text
+            return self.text if more else value + self.text
         if isinstance(value, bytes):
-            return value + self.text.encode()
-        if value and type(value) in (list, tuple, set, frozenset):
-            return value.__class__([self.changed(each, sign) for each in value])
-        if value and type(value) is dict:
+            return self.text.encode() if more else value + self.text.encode()
+        if self.asked(lambda: len(value)) == 0:
+            return object() if more else self.full_of(value)
+        if any(type(value) is kind for kind in (list, tuple, set, frozenset)):
+            return value.__class__([self.changed(each, sign, more) for each in value])
+        if type(value) is dict:
             keys: list[Any] = [*value]
-            return {key: self.changed(value[key], sign) for key in keys}
+            return {key: self.changed(value[key], sign, more) for key in keys}
         try:
-            other = value + sign * (abs(value) + self.number)
+            other = value + sign * (abs(value) + self.number + more)
             return other if other != value and other == other else object()
         except Exception:  # no number
             return object()
 
+    def full_of(self, empty: Any) -> Any:
+        """Something like what is empty that is not: numpy takes what is empty for near to any number."""
+        if type(empty) is dict:
+            return {self.text: self.number}
+        return empty.__class__([self.number]) if self.is_plain(empty) else [self.number]
+
     def nowhere(self, value: Any) -> Any:
         """What no tolerance reaches."""
+        if self.asked(lambda: len(value)) == 0:
+            return self.full_of(value)
         try:
             return value * self.NAN if value == value else object()
         except Exception:  # no number
             return object()
-
-    def holds(self, test: Callable[[], Any], truth: bool = False) -> bool:
-        """Whether a comparison holds; one that breaks does not, nor one that gives another object to compare with."""
-        try:
-            found = test()
-            return bool(found) and (truth or self.is_plain(found))
-        except Exception:
-            return False
-
-    def note(self, lie: bool) -> None:
-        if lie:
-            self.lies.append(True)
-
-    def quietly(self, look: Callable[[], Any]) -> None:
-        """Look; what breaks meanwhile breaks in the true comparison as well, or does not matter."""
-        try:
-            look()
-        except Exception:
-            return

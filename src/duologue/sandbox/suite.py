@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from duologue.errors import DataError
@@ -33,9 +33,9 @@ class Suite:
     names: tuple[str, ...]
     """Its tests as "Class.method", one or more, those of a class in the order of the alphabet, as unittest has it."""
     watched: tuple[str, ...]
-    """The modules that it imports: the code must not replace their functions."""
+    """The names that it imports, modules among them: the code must not replace their constants either."""
     free: tuple[str, ...]
-    """Names that the tests themselves may replace in those modules, like "sleep" of "time.sleep"."""
+    """Names that the tests themselves replace for good, like "sleep" of "time.sleep"."""
 
 
 def read_suite(source: str) -> Suite:
@@ -101,16 +101,33 @@ def _imports(tree: ast.Module) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found.add(node.module)
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names if alias.name != "*")}
     return found - {"__future__", "solution"}
 
 
 def _replaced(tree: ast.Module) -> set[str]:
-    """Names of attributes that are set, and the ends of dotted texts, as in patch("time.sleep")."""
-    found: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-            found.add(node.attr)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            found.add(node.value.rpartition(".")[2])
-    return {name for name in found if name.isidentifier()}
+    """Names that are set: of attributes, of globals, of modules; and by patches that somebody has to stop."""
+    nodes = [*ast.walk(tree)]
+    found = {
+        node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store | ast.Del)
+    }
+    found |= {name for node in nodes if isinstance(node, ast.Global) for name in node.names}
+    found |= {
+        text
+        for node in nodes
+        if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store)
+        for text in _texts([node.slice])
+    }
+    if any(isinstance(node, ast.Attribute) and node.attr == "start" for node in nodes):
+        calls = [node for node in nodes if isinstance(node, ast.Call) and "patch" in ast.unparse(node.func)]
+        found |= {text.rpartition(".")[2] for call in calls for text in _texts(call.args)}
+    return found | {
+        text
+        for node in nodes
+        if isinstance(node, ast.Call) and _last(node.func) == "setattr"
+        for text in _texts(node.args)
+    }
+
+
+def _texts(nodes: Iterable[ast.expr]) -> Iterator[str]:
+    return (node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))

@@ -19,6 +19,7 @@ def save_checkpoint(accelerator: Accelerator, folder: Path, state: Mapping[str, 
     """Write all that the accelerator has prepared or registered, then `state`, "step" in it; drop the oldest."""
     checkpoint = folder / f"checkpoint-{state['step']:.0f}"
     accelerator.save_state(str(checkpoint), safe_serialization=False)  # the other way warns of weights that are tied
+    accelerator.wait_for_everyone()  # every process writes its generators; only then the checkpoint is whole
     if accelerator.is_main_process:
         (checkpoint / STATE).write_text(json.dumps(state))
         every = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.removeprefix("checkpoint-")))

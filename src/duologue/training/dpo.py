@@ -7,22 +7,29 @@ policy, as it was before the stage, is the reference.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import asdict
+from functools import partial
 from threading import RLock
 from typing import Any
 
-from datasets import Dataset
+from datasets import Dataset, load_from_disk
 from tqdm import tqdm
 from trl import DPOConfig, DPOTrainer
 
 from duologue.conversation import Message
 from duologue.dataset import Pair, PairCounts, pairs
 from duologue.errors import DataError
+from duologue.models.loading import is_adapted
 from duologue.seeding import derive
+from duologue.training import ranks
 from duologue.training.arguments import shared_arguments
 from duologue.training.explore import build_rows, system_prompts
-from duologue.training.schedule import adamw
+from duologue.training.gathered import to_train
+from duologue.training.launch import splits
+from duologue.training.schedule import OwnOptimizer, adamw
 from duologue.training.settings import DpoSettings, PairSettings
 from duologue.training.sft import Example, Row, batches, tokenised
 from duologue.training.stage import Figures, Stage, StepJournal, train_to
@@ -88,35 +95,98 @@ def _rows(found: Sequence[Pair], stage: Stage) -> list[tuple[Row | None, Row | N
     return list(zip(read, read, strict=True))
 
 
-class _LaidOutTrainer(DPOTrainer):
-    """Reads the pairs as ids, as they were sampled, in an order laid out beforehand: a training that goes on reads
-    what it would have."""
+class PairTrainer(OwnOptimizer, DPOTrainer):
+    """TRL's, with the stage's optimizer and its pairs as ids, as they were sampled.
 
-    order: Sequence[int] = ()
+    The chosen replies' likelihood is a mean over the tokens of a whole step. TRL takes it over those of a part,
+    so that a step would not be the same in other parts, or divided among other processes.
+    """
+
+    likelihood: float
+    """Its weight in a step."""
 
     def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:  # type: ignore[override]
         return dataset
 
+    def weigh(self, share: float) -> None:
+        """Have the likelihood of the part that comes next count `share` times."""
+        if self.likelihood:
+            self.loss_weights = [1.0, self.likelihood * share]
+
+
+def chosen_tokens(part: Mapping[str, Any]) -> int:
+    """Tokens of a part's chosen replies, which TRL's collator puts before the rejected ones."""
+    chosen, _ = part["completion_mask"].chunk(2)
+    return int(chosen.sum())
+
+
+class _LaidOutTrainer(PairTrainer):
+    """Reads the pairs in an order laid out beforehand: a training that goes on reads what it would have."""
+
+    order: Sequence[int] = ()
+    _parts = _tokens = 1
+    """Of the step under way, those of all processes."""
+
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         return self.order
 
+    def get_batch_samples(self, *args: Any) -> Any:
+        """The parts of a step."""
+        parts, count = super().get_batch_samples(*args)
+        every = ranks.gathered([chosen_tokens(part) for part in parts])
+        self._parts, self._tokens = len(every), sum(every)
+        return parts, count
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **named: Any) -> Any:
+        """A part's loss; the trainer takes the mean over the parts."""
+        self.weigh(chosen_tokens(inputs) * self._parts / self._tokens)
+        return super().compute_loss(model, inputs, *args, **named)
+
 
 def dpo_trainer(settings: DpoSettings, stage: Stage, found: Sequence[Pair]) -> DPOTrainer:
-    """TRL's trainer on some pairs; the log-probabilities under the reference are computed here, once."""
-    model: Any = stage.policy.model
-    batch = min(settings.batch, len(found))
+    """TRL's trainer on some pairs; the log-probabilities under the reference are computed here, once.
+
+    Raises:
+        DataError: there are fewer pairs than parts of a batch.
+    """
+    model = to_train(stage.policy)
+    batch, micro = _batch(settings, len(found))
     lengths = [sum(len(m.content) for m in pair.prefix) + len(pair.chosen) for pair in found]
     order = batches(lengths, batch, settings.epochs, derive(stage.seed, "order"))
     trainer = _LaidOutTrainer(
         model=model,
-        args=_arguments(settings, stage, batch, len(order)),
-        train_dataset=_preferences(found, stage),
+        # With FSDP, TRL would load one, and from where the weights were first: a stage may start elsewhere.
+        ref_model=deepcopy(model) if splits() and not is_adapted(model) else None,
+        args=_arguments(settings, stage, micro, batch // micro // ranks.processes(), len(order)),
+        train_dataset=_seen_by_all(_preferences(found, stage), stage),
         processing_class=stage.policy.tokenizer,
         callbacks=[StepJournal(stage, "dpo", _figures)],
-        optimizers=adamw(model, settings, len(order)),
     )
     trainer.order = [index for indices in order for index in indices]
+    trainer.likelihood = settings.likelihood
+    trainer.optimizing = partial(adamw, settings=settings, steps=len(order))
     return trainer
+
+
+def _batch(settings: DpoSettings, found: int) -> tuple[int, int]:
+    """Pairs a step, where so many were found, and those at once in a process."""
+    batch, processes = min(settings.batch, found), ranks.processes()
+    micro = min(settings.micro_batch or batch // processes, batch)
+    if micro == 0 or batch < micro * processes:
+        raise DataError(f"dpo: {found} pairs are too few for {processes} processes: raise states, or use fewer")
+    return batch - batch % (micro * processes), micro
+
+
+def _seen_by_all(dataset: Dataset, stage: Stage) -> Dataset:
+    """A data set that has files where there are several processes: TRL's first one writes a column beside them."""
+    if ranks.processes() == 1:
+        return dataset
+    place = stage.folder / "pairs"
+    if ranks.is_first():
+        shutil.rmtree(place, ignore_errors=True)
+        dataset.save_to_disk(place)
+    ranks.meet()
+    return load_from_disk(place)  # type: ignore[return-value]
 
 
 def _preferences(found: Sequence[Pair], stage: Stage) -> Dataset:
@@ -137,10 +207,11 @@ def losses(settings: PairSettings) -> dict[str, Any]:
     return {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, settings.likelihood]}
 
 
-def _arguments(settings: DpoSettings, stage: Stage, batch: int, steps: int) -> DPOConfig:
+def _arguments(settings: DpoSettings, stage: Stage, micro: int, parts: int, steps: int) -> DPOConfig:
     return DPOConfig(
         **shared_arguments(stage.folder, seed=derive(stage.seed, "trainer") % 2**31, save_steps=settings.save_steps),
-        per_device_train_batch_size=batch,
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=parts,
         max_steps=steps,
         learning_rate=settings.learning_rate,
         max_grad_norm=settings.max_grad_norm,

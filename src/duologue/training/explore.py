@@ -9,6 +9,7 @@ from duologue.dataset import Group, Row, Visit, build, explore, rows, visits
 from duologue.errors import DataError
 from duologue.models.local import evaluating
 from duologue.seeding import derive
+from duologue.training import ranks
 from duologue.training.settings import DpoSettings, SftSettings
 from duologue.training.stage import Stage
 
@@ -19,6 +20,8 @@ SystemPrompts = Mapping[str, str | None]
 def build_rows(settings: DpoSettings | SftSettings, stage: Stage) -> list[Row]:
     """Candidates with rewards at `settings.states` states; only what the journal lacks is played.
 
+    Several processes play a share each, and every one of them writes down what it played.
+
     Raises:
         DataError: more than a third of the states could not be played.
     """
@@ -26,7 +29,8 @@ def build_rows(settings: DpoSettings | SftSettings, stage: Stage) -> list[Row]:
     key = f"build/{stage.key}"
     stage.policy.weights_changed()
     with evaluating(stage.policy.model):
-        stage.loop.run(_build(planned, stage, settings.candidates, key))
+        stage.loop.run(_build(ranks.share(planned), stage, settings.candidates, key))
+    ranks.meet()
     found = rows(stage.journal, planned, key)
     if len(found) < len(planned) * 2 / 3:
         lost = len(planned) - len(found)

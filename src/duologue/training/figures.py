@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from duologue.dataset import Group
 from duologue.errors import ModelError
+from duologue.reward import Reward
 from duologue.tasks.base import Task
 from duologue.training.stage import Figures, Stage
 
@@ -35,9 +36,14 @@ def _commonest_failure(groups: Sequence[Group]) -> str:
 
 
 def figures_of(groups: Sequence[Group], tasks: Sequence[Task]) -> Figures:
-    """A step's figures: means over candidates, and counts of what was left out."""
-    rewards = [reward.value for group in groups for reward in group.rewards]
-    values = [value for value in rewards if value is not None]
+    """A step's figures: means over candidates, and what was left out.
+
+    "unscored" and "skipped" are numbers of candidates and groups; "unscored_share" is that of the candidates,
+    "counted" of their look-aheads.
+    """
+    rewards = [reward for group in groups for reward in group.rewards]
+    values = [reward.value for reward in rewards if reward.value is not None]
+    looked = [value for reward in rewards for value in reward.values]
     replies = [reply for group in groups for reply in group.replies]
     return {
         "reward": _mean(values),
@@ -45,7 +51,18 @@ def figures_of(groups: Sequence[Group], tasks: Sequence[Task]) -> Figures:
         "tokens": _mean([float(reply.usage.completion) for reply in replies]),
         "unscored": float(len(rewards) - len(values)),
         "skipped": float(sum(group.failed is not None for group in groups)),
+        "unscored_share": (len(rewards) - len(values)) / len(rewards) if rewards else None,
+        "counted": sum(value is not None for value in looked) / len(looked) if looked else None,
+        "sampled_tokens": float(sum(group.sampled for group in groups)),
+        **_parts(rewards),
     }
+
+
+def _parts(rewards: Sequence[Reward]) -> Figures:
+    """Every metric's unweighted mean over the candidates that were scored, as "parts/NAME"."""
+    scored = [reward.parts for reward in rewards if reward.value is not None]
+    names = dict.fromkeys(name for parts in scored for name in parts)
+    return {f"parts/{name}": _mean([parts[name] for parts in scored if name in parts]) for name in names}
 
 
 def _asks(groups: Sequence[Group], tasks: Mapping[str, Task]) -> float | None:

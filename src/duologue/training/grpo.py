@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from datasets import Dataset
@@ -19,9 +20,12 @@ from duologue.dataset import Group, Visit, explore, visits
 from duologue.errors import RecipeError
 from duologue.models.local import evaluating
 from duologue.seeding import derive
+from duologue.training import ranks
 from duologue.training.arguments import shared_arguments
+from duologue.training.engines.weighing import weigh_replies
 from duologue.training.figures import figures_of, quieten_unscored, record_trees, refuse_lost
-from duologue.training.schedule import adamw
+from duologue.training.gathered import bring_up_to_date, to_train
+from duologue.training.schedule import OwnOptimizer, adamw
 from duologue.training.settings import GrpoSettings
 from duologue.training.stage import Figures, Stage, StepJournal, train_to
 from duologue.training.tree import TreeGRPOTrainer
@@ -37,31 +41,48 @@ def train_grpo(settings: GrpoSettings, stage: Stage) -> None:
     train_to(settings.steps, grpo_trainer(settings, stage), stage)
 
 
-def grpo_trainer(settings: GrpoSettings, stage: Stage) -> GRPOTrainer:
+def grpo_trainer(settings: GrpoSettings, stage: Stage, rollouts: Rollouts | None = None) -> GRPOTrainer:
     """TRL's trainer, with rollouts and rewards of the stage.
+
+    Args:
+        rollouts: left out, candidates for single replies.
 
     Raises:
         RecipeError: as `train_grpo` does.
     """
-    model: Any = stage.policy.model
     quieten_unscored("trl.trainer.grpo_trainer")
-    rollouts = Rollouts(settings, stage)
-    trainer_class = TreeGRPOTrainer if settings.shared_prompts else GRPOTrainer
-    return trainer_class(
-        model=model,
+    played = rollouts or Rollouts(settings, stage)
+    trainer_class = _TreeTrainer if settings.shared_prompts else _Trainer
+    trainer = trainer_class(
+        model=to_train(stage.policy),
         reward_funcs=[multiturn_reward],
         args=_arguments(settings, stage),
-        train_dataset=Dataset.from_dict({"prompt": [str(i) for i in range(len(rollouts.planned))]}),
+        train_dataset=Dataset.from_dict({"prompt": [str(i) for i in range(len(played.planned))]}),
         processing_class=stage.policy.tokenizer,
-        rollout_func=rollouts,
-        callbacks=[StepJournal(stage, "grpo", lambda _: rollouts.figures)],
-        optimizers=adamw(model, settings, settings.steps),
+        rollout_func=played,
+        callbacks=[StepJournal(stage, "grpo", lambda _: played.figures)],
     )
+    trainer.optimizing = partial(adamw, settings=settings, steps=settings.steps)
+    if stage.engine is not None:
+        weigh_replies(trainer)
+    return trainer
+
+
+class _Trainer(OwnOptimizer, GRPOTrainer):
+    """TRL's, with the stage's optimizer."""
+
+
+class _TreeTrainer(OwnOptimizer, TreeGRPOTrainer):
+    """The same, with each group's prompt computed once."""
 
 
 def multiturn_reward(prompts: Sequence[str], reward: Sequence[float | None], **_: Any) -> list[float | None]:
     """What the rollouts found, handed to TRL."""
     return list(reward)
+
+
+Row = dict[str, Any]
+"""What TRL takes of a candidate, by its names."""
 
 
 class Rollouts:
@@ -78,20 +99,28 @@ class Rollouts:
         """Of the newest step."""
 
     def __call__(self, prompts: Sequence[str], trainer: Any) -> dict[str, list[Any]]:
-        """A batch of prompts (each its visit's number, repeated for every candidate) → what TRL trains on.
+        """This process's prompts (each its visit's number, repeated for every candidate) → what TRL trains on.
 
         Raises:
             ModelError: none of the states could be played, or none of the candidates scored.
         """
         started = time.monotonic()
-        self._stage.policy.weights_changed()
+        bring_up_to_date(self._stage.policy, trainer)
         batch = [self.planned[number] for number in dict.fromkeys(map(int, prompts))]
-        with evaluating(trainer.model):
+        with evaluating(self._stage.policy.model):
             groups = self._stage.loop.run(self._explore(batch))
-        refuse_lost(groups)
-        self.figures = {**figures_of(groups, self._stage.tasks), "rollout_seconds": time.monotonic() - started}
-        record_trees(groups, trainer.state.global_step, self._settings.steps, self._stage)
+        of_all = ranks.gathered(groups)
+        refuse_lost(of_all)
+        self.figures = {**self._figures(of_all), "rollout_seconds": time.monotonic() - started}
+        self._show(of_all, trainer.state.global_step)
         return self._for_trl(groups)
+
+    def _figures(self, groups: Sequence[Group]) -> Figures:
+        return figures_of(groups, self._stage.tasks)
+
+    def _show(self, groups: Sequence[Group], step: int) -> None:
+        """Journal what the report shows of a step."""
+        record_trees(groups, step, self._settings.steps, self._stage)
 
     async def _explore(self, batch: Sequence[Visit]) -> list[Group]:
         return list(await asyncio.gather(*(self._one(visit) for visit in batch)))
@@ -105,34 +134,31 @@ class Rollouts:
 
     def _for_trl(self, groups: Sequence[Group]) -> dict[str, list[Any]]:
         """Ids, log-probabilities and rewards; what has no reward is masked out of the loss."""
-        rows = [row for group in groups for row in (self._blank() if group.failed else _rows(group))]
+        blank = [self._blank()] * self._settings.candidates
+        rows = [row for group in groups for row in (blank if group.failed else self._rows(group))]
         return {key: [row[key] for row in rows] for key in rows[0]}
 
-    def _blank(self) -> list[dict[str, Any]]:
-        """What stands for the candidates of a group that could not be played: TRL wants whole groups."""
+    def _blank(self) -> Row:
+        """What stands for a candidate that could not be played: TRL wants whole groups."""
         end = [self._stage.policy.tokenizer.eos_token_id]
-        return [_row(end, end, [0.0], None)] * self._settings.candidates
+        return {"prompt_ids": end, "completion_ids": end, "logprobs": [0.0], "env_mask": [0], "reward": None}
 
-
-def _rows(group: Group) -> list[dict[str, Any]]:
-    return [
-        _row(reply.prompt_ids or (), reply.ids or (), reply.logprobs or (), reward.value)
-        for reply, reward in zip(group.replies, group.rewards, strict=True)
-    ]
-
-
-def _row(prompt: Sequence[int], ids: Sequence[int], logprobs: Sequence[float], reward: float | None) -> dict[str, Any]:
-    return {
-        "prompt_ids": list(prompt),
-        "completion_ids": list(ids),
-        "logprobs": list(logprobs),
-        "env_mask": [int(reward is not None)] * len(ids),
-        "reward": reward,
-    }
+    def _rows(self, group: Group) -> list[Row]:
+        return [
+            {
+                "prompt_ids": list(reply.prompt_ids or ()),
+                "completion_ids": list(reply.ids or ()),
+                "logprobs": list(reply.logprobs or ()),
+                "env_mask": [int(reward.value is not None)] * len(reply.ids or ()),
+                "reward": reward.value,
+            }
+            for reply, reward in zip(group.replies, group.rewards, strict=True)
+        ]
 
 
 def _arguments(settings: GrpoSettings, stage: Stage) -> GRPOConfig:
-    micro = settings.micro_groups or settings.groups
+    groups = settings.groups // ranks.processes()
+    micro = settings.micro_groups or groups
     samplings = [stage.partners(task)[0].sampling for task in stage.tasks]
     temperature = samplings[0].temperature
     if temperature == 0:
@@ -140,7 +166,7 @@ def _arguments(settings: GrpoSettings, stage: Stage) -> GRPOConfig:
     return GRPOConfig(
         **shared_arguments(stage.folder, seed=derive(stage.seed, "trainer") % 2**31, save_steps=settings.save_steps),
         per_device_train_batch_size=micro * settings.candidates,
-        gradient_accumulation_steps=settings.groups // micro,
+        gradient_accumulation_steps=groups // micro,
         num_generations=settings.candidates,
         max_steps=settings.steps,
         learning_rate=settings.learning_rate,

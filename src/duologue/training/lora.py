@@ -18,9 +18,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from duologue.errors import ModelError, RecipeError
-from duologue.models.loading import ADAPTER, is_adapted, merged, plain
+from duologue.errors import RecipeError, nearest
+from duologue.models.loading import ADAPTER, adapting, is_adapted, merged, plain
 from duologue.models.local import LocalModel
+from duologue.models.memory import adapter_size, refuse_too_large, to_train
+from duologue.models.size import blueprint
+from duologue.training.gathered import splits
 from duologue.training.settings import LoraSettings, StageSettings
 
 if TYPE_CHECKING:
@@ -43,10 +46,11 @@ def open_policy(
         template: what its chat template takes besides messages.
 
     Raises:
-        ModelError: it cannot be loaded, or adapted.
+        ModelError: it cannot be loaded, or adapted; or it does not fit into memory.
         MissingDependency: 4 bits without bitsandbytes.
-        RecipeError: its adapter is of another shape.
+        RecipeError: its adapter is of another shape, or it has no layers of the names in `lora.targets`.
     """
+    _refuse_too_large(source, lora)
     if lora is None:
         policy = LocalModel.load(source, dtype=torch.float32, template=template)
         policy.model = merged(policy.model).requires_grad_(True)
@@ -65,13 +69,13 @@ def with_lora(model: nn.Module, settings: LoraSettings, *, seed: int = 0) -> Pef
         seed: of a new adapter's first weights.
 
     Raises:
-        ModelError: it has no layers of the names in `settings.targets`.
-        RecipeError: its own adapter is of another shape.
+        RecipeError: it has no layers of the names in `settings.targets`; its own adapter is of another shape.
     """
     if is_adapted(model):
         return _trained_further(model, settings)  # type: ignore[arg-type]
     from peft import LoraConfig, get_peft_model
 
+    _check_targets(model, settings.targets)
     config = LoraConfig(
         r=settings.r,
         lora_alpha=settings.alpha,
@@ -81,10 +85,32 @@ def with_lora(model: nn.Module, settings: LoraSettings, *, seed: int = 0) -> Pef
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed % 2**63)
-        try:
+        with adapting():
             return get_peft_model(plain(model), config, adapter_name=ADAPTER)  # type: ignore[return-value]
-        except ValueError as error:
-            raise ModelError(f"lora.targets: {str(error).splitlines()[0]}") from error
+
+
+def _check_targets(model: nn.Module, targets: Sequence[str]) -> None:
+    """Look the ends of names up; peft says nothing of those that no layer has, as long as another one has one."""
+    layers = [f".{name}" for name, layer in model.named_modules() if isinstance(layer, nn.Linear)]
+    for target in targets:
+        if not any(name.endswith(f".{target}") for name in layers):
+            ends = {name.rpartition(".")[2] for name in layers}
+            raise RecipeError(f'lora.targets: no linear layer\'s name ends in "{target}"{nearest(target, ends)}')
+
+
+def _refuse_too_large(source: str | Path, lora: LoraSettings | None) -> None:
+    """Refuse what cannot be trained here, before it is loaded; weights that are split among processes aside."""
+    model = None if splits() else blueprint(source)
+    if model is None:
+        return
+    if lora is None:
+        need, less = to_train(model, None), "train an adapter, lora = { r = 32 }, or a smaller model"
+    else:
+        size = adapter_size(model, lora.r, lora.targets)
+        need, less = to_train(model, size, four_bit=lora.quantize == "4bit"), "take a smaller model"
+        less += "" if lora.quantize else ', or keep its weights in 4 bits, lora = { quantize = "4bit" }'
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    refuse_too_large(source, need, device, then=f"{less}; or split it among GPUs, with accelerate's FSDP")
 
 
 def check_stages(stages: Sequence[StageSettings], *, from_nothing: bool) -> None:

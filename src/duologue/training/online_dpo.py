@@ -10,20 +10,24 @@ takes the better of two replies to every prompt, ties among them, and cannot lea
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import torch
 from datasets import Dataset
-from trl import DPOConfig, DPOTrainer
+from trl import DPOConfig
 
 from duologue.dataset import PairCounts, pairs, row_of
 from duologue.errors import DataError, RecipeError
 from duologue.models.loading import is_adapted
+from duologue.models.local import LocalModel
 from duologue.seeding import derive
+from duologue.training import ranks
 from duologue.training.arguments import shared_arguments
-from duologue.training.dpo import losses
+from duologue.training.dpo import PairTrainer, chosen_tokens, losses
+from duologue.training.gathered import bring_up_to_date, to_train
 from duologue.training.pool import Pool
 from duologue.training.schedule import adamw
 from duologue.training.settings import OnlineDpoSettings
@@ -45,7 +49,7 @@ def train_online_dpo(settings: OnlineDpoSettings, stage: Stage) -> None:
     """
     train_to(settings.steps, online_dpo_trainer(settings, stage), stage)
     steps = [entry.value for entry in stage.journal.read("step") if entry.key.startswith(f"train/{stage.key}/")]
-    if not any(step["pairs"] for step in steps):
+    if not ranks.agreed(any(step["pairs"] for step in steps)):
         raise DataError(
             f"{stage.name}: at none of {settings.steps} steps a pair's gap exceeded min_gap = {settings.min_gap} and "
             "the noise, so nothing was learned: raise groups or reward.samples"
@@ -58,21 +62,21 @@ def online_dpo_trainer(settings: OnlineDpoSettings, stage: Stage) -> OnlineTrain
     Raises:
         RecipeError: as `train_online_dpo` does.
     """
-    model: Any = stage.policy.model
     for task in stage.tasks:
         if stage.partners(task)[0].sampling.temperature == 0:
             raise RecipeError("assistant.temperature = 0 draws equal candidates, which teach nothing: set it above 0")
-    drawing = Drawing(settings, stage)
+    model, drawing = to_train(stage.policy), Drawing(settings, stage)
     trainer = OnlineTrainer(
         model=model,
         ref_model=None if is_adapted(model) else deepcopy(model),  # of an adapter, TRL keeps a copy itself
         args=_arguments(settings, stage),
-        train_dataset=Dataset.from_dict({name: [[0]] * settings.steps for name in COLUMNS}),
+        train_dataset=Dataset.from_dict({name: [[0]] * (settings.steps * ranks.processes()) for name in COLUMNS}),
         processing_class=stage.policy.tokenizer,
         callbacks=[StepJournal(stage, "online-dpo", drawing.figures)],
-        optimizers=adamw(model, settings, settings.steps),
     )
-    trainer.drawing, trainer.micro_pairs = drawing, settings.micro_pairs
+    trainer.drawing, trainer.micro_pairs, trainer.policy = drawing, settings.micro_pairs, stage.policy
+    trainer.likelihood = settings.likelihood
+    trainer.optimizing = partial(adamw, settings=settings, steps=settings.steps)
     return trainer
 
 
@@ -88,7 +92,8 @@ class Drawing:
     def rows(self, step: int) -> Rows:
         """The pairs of a step, from 0, whose gap exceeds the noise; there may be none."""
         settings = self._settings
-        groups = self.pool.explored(range(step * settings.groups, (step + 1) * settings.groups))
+        numbers = range(step * settings.groups, (step + 1) * settings.groups)
+        groups = ranks.joined(self.pool.explored(ranks.share(numbers)))
         played = [group for group in groups if not group.failed]
         found, self._counts = pairs(
             [row_of(group) for group in played],
@@ -113,33 +118,42 @@ class Drawing:
         }
 
 
-class OnlineTrainer(DPOTrainer):
-    """TRL's DPOTrainer, given its pairs step by step; its data set has a row a step, which says nothing."""
+class OnlineTrainer(PairTrainer):
+    """TRL's DPOTrainer, given its pairs step by step; its data set has a row a step and process, which says nothing."""
 
     drawing: Drawing
     micro_pairs: int | None
-    _pairs = 0
-    """Of the step under way."""
-
-    def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:  # type: ignore[override]
-        return dataset
+    policy: LocalModel
+    _scale = 1.0
+    """What a part's mean counts in the step's."""
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         """A step on pairs drawn now; without any, there is no gradient, and the optimizer leaves all as it is."""
+        bring_up_to_date(self.policy, self)
         rows = self.drawing.rows(self.state.global_step)
-        self._pairs = len(rows)
+        tokens = sum(len(row["chosen_ids"]) for row in rows)
         loss = torch.zeros((), device=self.args.device)
-        for part in self._parts(rows):
-            loss = loss + super().training_step(model, part, num_items_in_batch)
+        for part, counts in self._parts(rows):
+            batch = self.data_collator(part)
+            self._scale = counts * len(part) * ranks.processes() / len(rows)  # gradients are a mean over processes
+            self.weigh(chosen_tokens(batch) * len(rows) / (tokens * len(part)))
+            loss = loss + super().training_step(model, batch, num_items_in_batch)
         return loss
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **named: Any) -> Any:
         """A part's share of the mean over the step's pairs."""
-        return super().compute_loss(model, inputs, *args, **named) * (len(inputs["input_ids"]) / 2 / self._pairs)
+        return super().compute_loss(model, inputs, *args, **named) * self._scale
 
-    def _parts(self, rows: Rows) -> Sequence[Any]:
-        size = self.micro_pairs or len(rows) or 1
-        return [self.data_collator(rows[start : start + size]) for start in range(0, len(rows), size)]
+    def _parts(self, rows: Rows) -> list[tuple[Rows, bool]]:
+        """This process's pairs in parts, as many and as large as any other's, and whether a part counts.
+
+        Where pairs are left over, some processes have one to stand in: all have to take part.
+        """
+        each, over = divmod(len(rows), ranks.processes())
+        own = ranks.share(rows)
+        size = self.micro_pairs or each or 1
+        parts: list[tuple[Rows, bool]] = [(list(own[at : min(at + size, each)]), True) for at in range(0, each, size)]
+        return [*parts, (list(own[each:]) or rows[:1], len(own) > each)] if over else parts
 
 
 def _arguments(settings: OnlineDpoSettings, stage: Stage) -> DPOConfig:

@@ -27,7 +27,6 @@ from typing import TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
 from torch import Tensor
 from torch.func import functional_call
 from torch.optim import AdamW
@@ -35,6 +34,7 @@ from torch.optim import AdamW
 from duologue.dataset import Group, visits
 from duologue.errors import RecipeError
 from duologue.seeding import derive, generator
+from duologue.training import ranks
 from duologue.training.arguments import shared_arguments
 from duologue.training.checkpoints import load_checkpoint, save_checkpoint
 from duologue.training.critic import ActorCritic, Episode, read
@@ -63,7 +63,7 @@ def train_ppo(settings: PpoSettings, stage: Stage) -> None:
     explore = partial(explored, stage=stage, candidates=settings.candidates)
     for step in range(learner.resume(), settings.steps):
         began = time.monotonic()
-        groups = learner.each(planned[step * settings.groups :][: settings.groups], explore)
+        groups = _each(planned[step * settings.groups :][: settings.groups], explore)
         refuse_lost(groups)
         rollout = {**figures_of(groups, stage.tasks), "rollout_seconds": time.monotonic() - began}
         if step == 0:
@@ -171,12 +171,6 @@ class Learner:
         self._model, self._optimizer = self._accelerator.prepare(both, optimizer)
         self._accelerator.register_for_checkpointing(self._schedule)
 
-    def each(self, items: Sequence[T], work: Callable[[Sequence[T]], Sequence[R]]) -> list[R]:
-        """Every process does a share of the work; all of it comes back to each, in the items' order."""
-        first, processes = self._accelerator.process_index, self._accelerator.num_processes
-        done = zip(range(first, len(items), processes), work(items[first::processes]), strict=True)
-        return [result for _, result in sorted(gather_object(list(done)), key=lambda pair: pair[0])]
-
     @torch.no_grad()
     def expect(self, found: Sequence[Episode]) -> None:
         """Let the head begin with the mean reward, which it would else take many steps to reach."""
@@ -184,7 +178,7 @@ class Learner:
 
     def appraise(self, found: Sequence[Episode]) -> list[Appraised]:
         """What the episodes' tokens learn from; advantages are centred over all of them, and scaled if asked for."""
-        told = self.each(found, self._told)
+        told = _each(found, self._told)
         raw = [
             advantages(self._rewards(row, start), values.tolist(), self._settings.gamma, self._settings.gae_lambda)
             for row, (start, values) in zip(found, told, strict=True)
@@ -270,9 +264,9 @@ class Learner:
     def record(self, groups: Sequence[Group], step: int, figures: Figures) -> None:
         """Journal a step and tell whoever watches."""
         steps = self._settings.steps
+        record_trees(groups, step, steps, self._stage)
+        self._stage.record_step("ppo", step + 1, steps, figures)
         if self._accelerator.is_main_process:
-            record_trees(groups, step, steps, self._stage)
-            self._stage.record_step("ppo", step + 1, steps, figures)
             self._stage.progress(step + 1, steps, f"reward {figures['reward']:.2f}")
 
     def save(self, step: int) -> None:
@@ -284,6 +278,11 @@ class Learner:
         state = load_checkpoint(self._accelerator, self._stage.folder)
         self._weight = state.get("beta", self._weight)
         return int(state.get("step", 0))
+
+
+def _each(items: Sequence[T], work: Callable[[Sequence[T]], Sequence[R]]) -> list[R]:
+    """Every process does a share of the work; all of it comes back to each, in the items' order."""
+    return ranks.joined(work(ranks.share(items)))
 
 
 def _explained(rows: Sequence[Appraised]) -> float | None:

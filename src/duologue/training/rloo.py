@@ -8,6 +8,7 @@ are drawn there by the policy as it is, looked ahead from with the same policy, 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from datasets import Dataset
@@ -15,11 +16,14 @@ from trl import RLOOConfig, RLOOTrainer
 
 from duologue.dataset import Group
 from duologue.errors import RecipeError
+from duologue.models.local import LocalModel
 from duologue.seeding import derive
+from duologue.training import ranks
 from duologue.training.arguments import shared_arguments
 from duologue.training.figures import quieten_unscored
+from duologue.training.gathered import bring_up_to_date, to_train
 from duologue.training.pool import Pool
-from duologue.training.schedule import adamw
+from duologue.training.schedule import OwnOptimizer, adamw
 from duologue.training.settings import RlooSettings
 from duologue.training.stage import Stage, StepJournal, train_to
 from duologue.training.tree import TreeRLOOTrainer
@@ -41,20 +45,19 @@ def rloo_trainer(settings: RlooSettings, stage: Stage) -> RLOOTrainer:
     Raises:
         RecipeError: as `train_rloo` does.
     """
-    model: Any = stage.policy.model
     quieten_unscored("trl.trainer.rloo_trainer")
     rollouts = Rollouts(settings, stage)
     trainer_class = _TreeTrainer if settings.shared_prompts else _Trainer
     trainer = trainer_class(
-        model=model,
+        model=to_train(stage.policy),
         reward_funcs=[rollouts.multiturn_reward],
         args=_arguments(settings, stage),
         train_dataset=Dataset.from_dict({"prompt": [str(i) for i in range(len(rollouts.pool.planned))]}),
         processing_class=stage.policy.tokenizer,
         callbacks=[StepJournal(stage, "rloo", lambda _: rollouts.pool.figures)],
-        optimizers=adamw(model, settings, settings.steps),
     )
-    trainer.rollouts = rollouts
+    trainer.rollouts, trainer.policy = rollouts, stage.policy
+    trainer.optimizing = partial(adamw, settings=settings, steps=settings.steps)
     return trainer
 
 
@@ -77,7 +80,7 @@ class Rollouts:
         self._end = [stage.policy.tokenizer.eos_token_id]
 
     def draw(self, prompts: Sequence[str]) -> None:
-        """Draw the candidates of a step; its prompts are the numbers of its states, each once a candidate."""
+        """Draw this process's candidates of a step; its prompts are the numbers of states, each once a candidate."""
         groups = self.pool.explored(list(dict.fromkeys(map(int, prompts))))
         self.drawn = [row for group in groups for row in self._rows(group)]
 
@@ -94,12 +97,14 @@ class Rollouts:
         ]
 
 
-class _Trainer(RLOOTrainer):
+class _Trainer(OwnOptimizer, RLOOTrainer):
     """Takes prompts and replies as ids from the rollouts: TRL's RLOO has no `rollout_func`."""
 
     rollouts: Rollouts
+    policy: LocalModel
 
     def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
+        bring_up_to_date(self.policy, self)
         self.rollouts.draw(prompts)
         return [row.prompt for row in self.rollouts.drawn], None, {}
 
@@ -112,7 +117,8 @@ class _TreeTrainer(_Trainer, TreeRLOOTrainer):
 
 
 def _arguments(settings: RlooSettings, stage: Stage) -> RLOOConfig:
-    micro = settings.micro_groups or settings.groups
+    groups = settings.groups // ranks.processes()
+    micro = settings.micro_groups or groups
     samplings = [stage.partners(task)[0].sampling for task in stage.tasks]
     temperature = samplings[0].temperature
     if temperature == 0:
@@ -120,7 +126,7 @@ def _arguments(settings: RlooSettings, stage: Stage) -> RLOOConfig:
     return RLOOConfig(
         **shared_arguments(stage.folder, seed=derive(stage.seed, "trainer") % 2**31, save_steps=settings.save_steps),
         per_device_train_batch_size=micro * settings.candidates,
-        gradient_accumulation_steps=settings.groups // micro,
+        gradient_accumulation_steps=groups // micro,
         num_generations=settings.candidates,
         max_steps=settings.steps,
         learning_rate=settings.learning_rate,

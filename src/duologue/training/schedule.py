@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -27,3 +30,29 @@ def adamw(model: torch.nn.Module, settings: StageSettings, steps: int) -> tuple[
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = AdamW(parameters, lr=settings.learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
     return optimizer, schedule(optimizer, settings, steps)
+
+
+Optimizing = Callable[[torch.nn.Module], tuple[Optimizer, LambdaLR]]
+"""A model → its optimizer and its schedule."""
+
+
+class OwnOptimizer:
+    """For a trainer of transformers: with an optimizer and a schedule that are made where it makes its own.
+
+    One that is made before and handed over would have the weights as they were before they were split.
+    """
+
+    optimizing: Optimizing
+    model: torch.nn.Module
+    optimizer: Any
+    lr_scheduler: Any
+
+    def create_optimizer(self, model: torch.nn.Module | None = None) -> Any:
+        """The optimizer of a model; with it comes the schedule."""
+        if self.optimizer is None:
+            self.optimizer, self.lr_scheduler = self.optimizing(self.model if model is None else model)
+        return self.optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Optimizer | None = None) -> Any:
+        """The schedule of the optimizer that was created."""
+        return self.lr_scheduler

@@ -82,9 +82,11 @@ class GrpoSettings(ExploreSettings):
     """GRPO with MR as the reward of fresh replies (TRL's GRPOTrainer)."""
 
     algorithm: Literal["grpo"]
+    unit: Literal["reply", "conversation"] = "reply"
+    """What a group has several of: replies to a state, worth their MR; or whole conversations, worth their R."""
     steps: int = Field(default=60, gt=0)
     groups: int = Field(default=40, gt=0)
-    """States a step."""
+    """States a step; goals, with `unit = "conversation"`."""
     micro_groups: int | None = Field(default=None, gt=0)
     """States a forward and backward pass, where not all of a step's fit; must divide `groups`."""
     learning_rate: float = Field(default=1e-6, gt=0)
@@ -184,6 +186,10 @@ class DpoSettings(PairSettings, ExploreSettings):
     """States at which candidates are compared."""
     epochs: int = Field(default=4, gt=0)
     batch: int = Field(default=48, gt=0)
+    micro_batch: int | None = Field(default=None, gt=0)
+    """Pairs a forward and backward pass, where not all of a batch fit; must divide `batch`."""
+
+    _whole_parts = field_validator("micro_batch")(_divides("batch"))
 
 
 class OnlineDpoSettings(PairSettings, PoolSettings):

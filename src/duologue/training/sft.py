@@ -9,21 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 from datasets import Dataset
+from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import PreTrainedModel
 from trl import SFTConfig, SFTTrainer
 
 from duologue.conversation import Message, message_rows
 from duologue.errors import DataError, ModelError
 from duologue.models.wire import spoken
 from duologue.seeding import derive, generator
+from duologue.training import ranks
 from duologue.training.arguments import shared_arguments
+from duologue.training.gathered import to_train
 from duologue.training.muon import MuonWithAdamW
-from duologue.training.schedule import adamw, schedule
+from duologue.training.schedule import OwnOptimizer, adamw, schedule
 from duologue.training.settings import SftSettings
 from duologue.training.stage import Stage, StepJournal, train_to
 
@@ -87,17 +90,17 @@ def sft_trainer(settings: SftSettings, stage: Stage, examples: Sequence[Example]
     read = [rows[index] for batch in order for index in batch]
     counts = {"steps": len(order), "rows": len(rows), "left_out": len(found) - len(rows)}
     stage.record_data("examples", {**counts, "tokens": sum(len(row.input_ids) for row in read)})
-    model: Any = policy.model
-    return SFTTrainer(
-        model=model,
+    trainer = _Trainer(
+        model=to_train(policy),
         args=_arguments(settings, stage, len(order)),
         train_dataset=Dataset.from_dict(
             {"input_ids": [row.input_ids for row in read], "labels": [row.labels for row in read]}
         ),
         processing_class=policy.tokenizer,
         callbacks=[StepJournal(stage, "sft", lambda _: {"reward": None})],
-        optimizers=_optimizer(model, settings, len(order)),
     )
+    trainer.optimizing = partial(_optimizer, settings=settings, steps=len(order))
+    return trainer
 
 
 def batches(lengths: Sequence[int], size: int, epochs: int, seed: int) -> list[list[int]]:
@@ -215,12 +218,17 @@ def _chat(example: Example) -> list[dict[str, str]]:
 # ---- the trainer
 
 
+class _Trainer(OwnOptimizer, SFTTrainer):
+    """TRL's, with the stage's optimizer."""
+
+
 def _arguments(settings: SftSettings, stage: Stage, steps: int) -> SFTConfig:
-    micro = settings.micro_batch or settings.batch
+    batch = settings.batch // ranks.processes()
+    micro = settings.micro_batch or batch
     return SFTConfig(
         **shared_arguments(stage.folder, seed=derive(stage.seed, "trainer") % 2**31, save_steps=settings.save_steps),
         per_device_train_batch_size=micro,
-        gradient_accumulation_steps=settings.batch // micro,
+        gradient_accumulation_steps=batch // micro,
         max_steps=steps,
         max_length=None,
         max_grad_norm=settings.max_grad_norm,
@@ -229,7 +237,7 @@ def _arguments(settings: SftSettings, stage: Stage, steps: int) -> SFTConfig:
     )
 
 
-def _optimizer(model: PreTrainedModel, settings: SftSettings, steps: int) -> tuple[Optimizer, LambdaLR]:
+def _optimizer(model: nn.Module, settings: SftSettings, steps: int) -> tuple[Optimizer, LambdaLR]:
     if settings.optimizer == "adamw":
         return adamw(model, settings, steps)
     muon = MuonWithAdamW(model, muon_learning_rate=settings.muon_learning_rate, learning_rate=settings.learning_rate)

@@ -17,10 +17,14 @@ from duologue.errors import ModelError
 from duologue.journal import Journal
 from duologue.simulation import Assistant
 from duologue.tasks.base import Task
+from duologue.training import ranks
 from duologue.training.arguments import newest_checkpoint
+from duologue.training.gathered import bring_up_to_date
 
 if TYPE_CHECKING:
     from duologue.models.local import LocalModel
+    from duologue.training.engines.played import PlayedPolicy
+    from duologue.training.tracking import Tracking
 
 Partners = Callable[[Task], tuple[Assistant, Rewarding]]
 """A task → who replies in it, and how replies are rewarded; both with the current policy."""
@@ -46,6 +50,12 @@ class Stage:
     journal: Journal
     progress: Callable[[int, int, str], None]
     """(done, total, what) for whoever watches."""
+    engine: PlayedPolicy | None = None
+    """What plays the policy, where this process does not."""
+    spent: Callable[[], Figures] = dict
+    """What endpoints took since it was asked last: tokens by role, and what they cost."""
+    tracking: Tracking | None = None
+    """Where the steps' figures are sent, beside the journal; the first of several processes has one."""
 
     @property
     def key(self) -> str:
@@ -53,22 +63,37 @@ class Stage:
         return f"{self.arm}/{self.name}"
 
     def record_step(self, algorithm: str, step: int, steps: int, figures: Figures) -> None:
-        """Journal one training step's figures, once."""
+        """Journal one training step's figures, once, and send them; of several processes, the first does.
+
+        All processes call it.
+        """
         key = f"train/{self.key}/{step:06d}"
-        value = {"arm": self.arm, "stage": self.name, "algorithm": algorithm, "step": step, "steps": steps, **figures}
-        if key not in self.journal:
-            self.journal.append(key, "step", value)
+        value = {"arm": self.arm, "stage": self.name, "algorithm": algorithm, "step": step, "steps": steps}
+        figures = {"sampled_tokens": 0.0, **figures, **self._spent()}
+        if self.engine is not None:
+            figures |= self.engine.figures()
+        if ranks.is_first() and key not in self.journal:
+            self.journal.append(key, "step", {**value, **figures})
+            if self.tracking is not None:
+                self.tracking.send(step, steps, figures)
+
+    def _spent(self) -> Figures:
+        """What endpoints took for this step, in all processes."""
+        total: Figures = {}
+        for each in ranks.gathered([self.spent()]):
+            total |= {name: (total.get(name) or 0.0) + (value or 0.0) for name, value in each.items()}
+        return total
 
     def record_data(self, kind: str, counts: Mapping[str, int]) -> None:
         """Journal what became of the data that the stage learns from, once."""
         key = f"{kind}/{self.key}"
-        if key not in self.journal:
+        if ranks.is_first() and key not in self.journal:
             self.journal.append(key, kind, {"arm": self.arm, "stage": self.name, **counts})
 
     def record_tree(self, group: Group, step: int, index: int) -> None:
         """Journal a group with its look-aheads, for the report."""
         key = f"tree/{self.key}/{step:06d}/{index}"
-        if key not in self.journal and not group.failed:
+        if ranks.is_first() and key not in self.journal and not group.failed:
             self.journal.append(key, "tree", tree_of(group, self.arm, step))
 
 
@@ -84,7 +109,17 @@ def train_to(steps: int, trainer: Trainer, stage: Stage) -> None:
     if trainer.state.global_step != steps:
         done = trainer.state.global_step
         raise ModelError(f"{stage.key}: the trainer stopped after {done} of {steps} steps; the same command goes on")
-    stage.policy.weights_changed()
+    bring_up_to_date(stage.policy, trainer)
+
+
+DIAGNOSTICS = {
+    "learning_rate": "learning_rate",
+    "grad_norm": "grad_norm",
+    "entropy": "entropy",
+    "kl": "kl",
+    "clip_fraction": "clip_ratio/region_mean",
+}
+"""Figures of a step that TRL's trainers log, by our names."""
 
 
 class StepJournal(TrainerCallback):
@@ -106,8 +141,9 @@ class StepJournal(TrainerCallback):
             return
         figures = self._figures(logs)
         reward, loss = figures.get("reward"), logs["loss"]
-        timed: Figures = {"loss": loss, "seconds": time.monotonic() - self._began}
-        self._stage.record_step(self._algorithm, state.global_step, state.max_steps, {**figures, **timed})
+        told: Figures = {name: logs[logged] for name, logged in DIAGNOSTICS.items() if logged in logs}
+        told |= {"loss": loss, "seconds": time.monotonic() - self._began}
+        self._stage.record_step(self._algorithm, state.global_step, state.max_steps, {**figures, **told})
         what = f"loss {loss:.3f}" if reward is None else f"reward {reward:.2f}"
         self._stage.progress(state.global_step, state.max_steps, what)
 

@@ -8,7 +8,7 @@ Equal to TRL's own to rounding; `benchmarks/step.py` measures the gain.
 
 Covered: decoder-only text models with full attention that takes a 4-D mask (eager, sdpa). Everything else
 goes to TRL's own method: images, router losses, flash attention, attention that slides, models wrapped for
-several processes (their own forward keeps the gradients in step), rows without a prompt. A TRL that no
+several processes or run by them (each must do as many forwards as the others), rows without a prompt. A TRL that no
 longer calls the method overridden here trains as it would without it.
 """
 
@@ -47,7 +47,8 @@ class _SharedPrompts:
         compute_aux_loss: bool = False,
         **images: Any,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        wrapped = self.accelerator.unwrap_model(model) is not model
+        # FSDP 2 splits a model's weights without wrapping it.
+        wrapped = self.accelerator.num_processes > 1 or self.accelerator.unwrap_model(model) is not model
         special = wrapped or compute_aux_loss or any(value is not None for value in images.values())
         no_prompt = not attention_mask[:, :-logits_to_keep].any(dim=1).all()
         if special or no_prompt or not takes_mask(model):

@@ -1,0 +1,47 @@
+# pyright: basic
+"""What rollouts tell of themselves, in verl's log: verl's trainer logs none of it but in validation.
+
+Set `trainer.v1.sampler.custom_sampler.path=pkg://duologue.integrations.verl_figures` and its `name` to one of the two
+classes here. Each step's metrics then have the means of every part of the reward, how often first replies ask,
+look-aheads that counted, and the share of candidates without a score, as `duologue/NAME`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import transfer_queue as tq  # pyright: ignore[reportMissingImports]
+from verl.trainer.ppo.v1.replay_buffer import (  # pyright: ignore[reportMissingImports]
+    ReplayBuffer,
+    ReplayBufferAsync,
+)
+
+
+class TellingBuffer(ReplayBuffer):
+    """verl's buffer for `trainer_mode=sync`, with the figures of what it hands out."""
+
+    def sample(self, global_steps: int, partition_id: str, batch_size: int) -> tuple[Any, dict[str, Any]]:
+        """As verl's; the figures are among the metrics."""
+        batch, metrics = super().sample(global_steps, partition_id, batch_size)
+        return batch, {**metrics, **_told(batch)}
+
+
+class TellingBufferAsync(ReplayBufferAsync):
+    """The same for verl's other modes."""
+
+    def sample(self, global_steps: int, partition_id: str, batch_size: int) -> tuple[Any, dict[str, Any]]:
+        """As verl's; the figures are among the metrics."""
+        batch, metrics = super().sample(global_steps, partition_id, batch_size)
+        return batch, {**metrics, **_told(batch)}
+
+
+def _told(batch: Any) -> dict[str, float]:
+    data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["extra_fields"])
+    return means([fields["reward_extra_info"] for fields in data.pop("extra_fields").tolist()])
+
+
+def means(figures: Sequence[Mapping[str, float | None]]) -> dict[str, float]:
+    """The mean of each figure over the rows that have it, under `duologue/NAME`."""
+    known = {name: [row[name] for row in figures if row[name] is not None] for name in (figures[0] if figures else ())}
+    return {f"duologue/{name}": sum(values) / len(values) for name, values in known.items() if values}

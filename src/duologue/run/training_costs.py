@@ -1,0 +1,81 @@
+"""What the training of a run's arms took, and whether it was at equal sampled tokens.
+
+Read off the journal, where each step and each row of candidates says what it cost, once: a stage that was killed
+and went on has cost what one in one piece would have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from duologue.journal import Journal
+from duologue.recipe import Recipe, Table
+from duologue.run.folder import stage_names
+from duologue.training.settings import PpoSettings, TrainSettings
+
+LEAD = "trained"
+"""The arm whose sampled tokens the others' are held against."""
+NEAR = 0.05
+"""By which share of those they may differ without a word."""
+
+Costs = Mapping[str, Sequence[Table]]
+"""By arm, a table a stage."""
+
+
+def training_costs(recipe: Recipe, journal: Journal) -> Costs:
+    """What each stage of the evaluated arms took, as far as it was trained in this journal.
+
+    Returns:
+        {ARM: [{"stage", "algorithm", "updates", "sampled_tokens", "seconds", "learning_rate"}]}. Sampled tokens are
+        all that the policy said: prefixes, candidates, look-aheads; None where the journal does not say. Seconds
+        are those of steps and of comparing replies; what several processes compare takes the seconds of each.
+    """
+    found: dict[str, list[Table]] = {}
+    for arm in recipe.evaluate.arms:
+        stages = recipe.arm(arm).stages
+        rows = [_cost(arm, name, stage, journal) for name, stage in zip(stage_names(stages), stages, strict=True)]
+        if trained := [row for row in rows if row["updates"]]:
+            found[arm] = trained
+    return found
+
+
+def _cost(arm: str, name: str, settings: TrainSettings, journal: Journal) -> Table:
+    steps = _values(journal, f"train/{arm}/{name}/")
+    every = [*steps, *_values(journal, f"build/{arm}/{name}/")]
+    sampled: list[float | None] = [value.get("sampled_tokens") for value in every]
+    return {
+        "stage": name,
+        "algorithm": settings.algorithm,
+        "updates": len(steps) * _updates(settings),
+        "sampled_tokens": None if None in sampled else round(sum(count or 0 for count in sampled)),
+        "seconds": sum(value.get("seconds", 0.0) for value in every),
+        "learning_rate": settings.learning_rate,
+    }
+
+
+def _values(journal: Journal, prefix: str) -> list[dict[str, Any]]:
+    return [journal.entry(key).value for key in journal.keys(prefix)]
+
+
+def _updates(settings: TrainSettings) -> int:
+    """Updates of the weights in a step."""
+    return settings.epochs * settings.minibatches if isinstance(settings, PpoSettings) else 1
+
+
+def uneven(costs: Costs) -> list[str]:
+    """A sentence on the arms that sampled more or fewer tokens than `trained`, where there are any."""
+    totals = {arm: _sampled(stages) for arm, stages in costs.items()}
+    lead = totals.pop(LEAD, None)
+    if not lead:
+        return []
+    shares = {arm: total / lead for arm, total in totals.items() if total is not None}
+    off = [f"{arm} {share:.2f} times as many" for arm, share in shares.items() if abs(share - 1) > NEAR]
+    if not off:
+        return []
+    return [f"Not at equal sampled tokens: {LEAD} sampled {lead:,} in its training, {', '.join(off)}."]
+
+
+def _sampled(stages: Sequence[Table]) -> int | None:
+    counts: list[int | None] = [stage["sampled_tokens"] for stage in stages]
+    return None if None in counts else sum(count or 0 for count in counts)
