@@ -1,17 +1,12 @@
-"""A training stage whose best policy is known: replies of one token, each with a known reward; and one of longer ones.
-
-Run as a script by several processes, it trains on the longer ones and saves the weights where it is told to.
-"""
+"""A training stage whose best policy is known: replies of one token, each with a known reward; and one of longer ones."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from tokenizers import Tokenizer
 from tokenizers.decoders import Fuse
 from tokenizers.models import WordLevel
@@ -25,7 +20,7 @@ from duologue.models.local import LocalModel
 from duologue.training.scratch import build_model
 from duologue.training.settings import PpoSettings, ScratchSettings
 from duologue.training.stage import Stage
-from training_stage import GROCERIES, a_stage, weights
+from training_stage import GROCERIES, a_stage
 
 WORDS = ["<pad>", "<end>", "<user>", "<assistant>", "?", "poor", "fair", "good"]
 REWARDS = {"poor": 0.0, "fair": 0.5, "good": 1.0}
@@ -93,23 +88,3 @@ def length_if_even() -> Metric:
         return Score(length / 10) if length % 2 == 0 else Score(None, "odd")
 
     return score
-
-
-def main() -> None:
-    """Train, alone or with others."""
-    from accelerate import PartialState
-
-    from duologue.training.ppo import train_ppo
-
-    torch.set_num_threads(1)
-    state = PartialState(cpu=True)
-    folder = Path(sys.argv[1])
-    with BackgroundLoop() as loop:
-        stage = chatting(folder / str(state.process_index), loop)
-        train_ppo(CHAT.model_copy(update={"minibatches": 5, "save_steps": None}), stage)
-    if state.is_main_process:
-        torch.save(weights(stage), folder / f"{state.num_processes}.pt")
-
-
-if __name__ == "__main__":
-    main()

@@ -295,7 +295,7 @@ ODD: dict[str, Pair] = {
             def __init__(self, text): self.text = text
             __eq__ = lambda self, other: fnmatch.fnmatch(str(other), self.text)
         """,
-        "assert Pattern('a*') == 'abc'\nself.assertEqual(Pattern('*c'), 'abc')\nself.assertEqual(Pattern('*b*'), 'abc')",
+        "assert Pattern('a*') == 'abc'\nassert Pattern('*c') == 'abc'\nself.assertEqual(Pattern('*b*'), 'abc')",
     ),
     "a beginning": pair(
         "class Start(str):\n    __eq__ = lambda self, other: other.startswith(str(self))\n    __hash__ = str.__hash__",

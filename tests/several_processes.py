@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from accelerate import DistributedType, PartialState
+from accelerate.state import AcceleratorState
 
 from duologue.background import BackgroundLoop
 from duologue.conversation import Message
@@ -53,6 +54,7 @@ SETTINGS: dict[str, TrainSettings] = {
     "ppo": PpoSettings(algorithm="ppo", minibatches=3, micro_batch=2, **STEPS),
     "grpo": GrpoSettings(algorithm="grpo", micro_groups=2, **STEPS),
     "rloo": RlooSettings(algorithm="rloo", micro_groups=1, refresh=2, shared_prompts=False, **STEPS),
+    "saved": GrpoSettings(algorithm="grpo", **{**STEPS, "save_steps": 2}),
     "lora": GrpoSettings(algorithm="grpo", lora=LoraSettings(r=4), **STEPS),
 }
 
@@ -89,11 +91,16 @@ def let_fsdp_run_here() -> None:
 
 
 def main(algorithm: str, model: Path, folder: Path, replies: Path | None) -> None:
-    """Train as one of the processes; the first of them writes what came of it."""
+    """Be one of the processes."""
     torch.set_num_threads(1)
     if splits():
         let_fsdp_run_here()
-    PartialState(cpu=True)
+    with ranks.launched_together():
+        train(algorithm, model, folder, replies)
+
+
+def train(algorithm: str, model: Path, folder: Path, replies: Path | None) -> None:
+    """The training, and what is written of it."""
     settings, updates = SETTINGS[algorithm], list[torch.Tensor]()
     policy = open_policy(model, settings.lora, seed=1)
     recorded = Recorded(policy, torch.load(replies, weights_only=False) if replies else None)
@@ -101,6 +108,8 @@ def main(algorithm: str, model: Path, folder: Path, replies: Path | None) -> Non
     def watch(done: int, total: int, what: str) -> None:
         if what != "states compared":
             updates.append(weights(stage))
+            if str(done) == os.environ.get("DIE_AT"):
+                os._exit(1)
 
     with BackgroundLoop() as loop:
         stage = a_stage(folder, policy, loop, name=f"0-{algorithm}", samples=2, progress=watch)
@@ -112,21 +121,25 @@ def main(algorithm: str, model: Path, folder: Path, replies: Path | None) -> Non
             return assistant, reward.of(assistant)
 
         run_stage(settings, replace(stage, partners=spoken))
+    assert (AcceleratorState().distributed_type == DistributedType.FSDP) == splits(), "weights were not split"
     said = {key: reply for each in ranks.gathered([recorded.said]) for key, reply in each.items()}
     if ranks.is_first():
         torch.save([*updates, weights(stage)], folder / "updates.pt")
         torch.save(said, folder / "replies.pt")
         policy.save(folder / "model")
-    PartialState().destroy_process_group()
 
 
-def launch(processes: int, *arguments: str | Path, **environment: str) -> None:
-    """Run this script in so many processes, and wait for them."""
+def launch(processes: int, *arguments: str | Path, dies: bool = False, **environment: str) -> None:
+    """Run this script in so many processes, and wait for them.
+
+    Args:
+        dies: whether they are told to (`DIE_AT`, a step).
+    """
     words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     quiet = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "TRL_EXPERIMENTAL_SILENCE": "1"}
     command = [*words, __file__, *map(str, arguments)]
     done = subprocess.run(command, env={**os.environ, **quiet, **environment}, capture_output=True, timeout=300)
-    assert done.returncode == 0, done.stderr.decode()[-4000:]
+    assert (done.returncode != 0) is dies, done.stderr.decode()[-4000:]
 
 
 if __name__ == "__main__":

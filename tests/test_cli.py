@@ -58,6 +58,14 @@ def refused(capsys: pytest.CaptureFixture[str], arguments: Sequence[str], code: 
     return err
 
 
+def refused_loudly(capsys: pytest.CaptureFixture[str], arguments: Sequence[str]) -> str:
+    """The last sentence on stderr of a command whose input is wrong, and which said before what it does."""
+    assert exit_code(arguments) == 2
+    *_, last = capsys.readouterr().err.splitlines()
+    assert last.startswith("duologue: ")
+    return last
+
+
 # ---- help ---------------------------------------------------------------------------------------------------
 
 
@@ -122,6 +130,28 @@ def test_a_name_that_is_no_folder_is_refused(
     name: str, recipe: str, runs: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert "it names a folder" in refused(capsys, ["train", recipe, "--name", name, *runs])
+
+
+@pytest.mark.parametrize("command", ["chat", "export"])
+@pytest.mark.parametrize(
+    ("source", "right"),
+    [
+        ("{folder}/runs/quickstrat", 'did you mean "{folder}/runs/quickstart"'),
+        ("{folder}/runs/quickstart", 'has no trained arm "trained"'),
+        ("{folder}/no/such/folder", "there is no model at {folder}/no/such/folder"),
+        ("{folder}/empty", "has no tokenizer"),
+    ],
+)
+def test_a_run_or_model_that_is_none_is_wrong_input(
+    command: str, source: str, right: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "runs" / "quickstart" / "models" / "single-turn").mkdir(parents=True)
+    (tmp_path / "empty").mkdir()
+    options = ["--output", str(tmp_path / "out")] if command == "export" else []
+
+    told = refused_loudly(capsys, [command, source.format(folder=tmp_path), *options])
+
+    assert right.format(folder=tmp_path) in told
 
 
 def test_a_report_on_a_folder_that_is_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -83,6 +83,8 @@ def test_an_unknown_value_names_the_nearest_known_one(override: str, right: str)
         ("task=groceries", "plain.toml: task: write [task] with name = \"groceries\", say; it is 'groceries'"),
         ("train.0.micro_groups=7", "plain.toml: train.0.micro_groups: must divide groups = 40; it is 7"),
         ('train.0={algorithm="sft",micro_batch=5}', "plain.toml: train.0.micro_batch: must divide batch = 32; it is 5"),
+        ('train.0={algorithm="dpo",micro_batch=5}', "plain.toml: train.0.micro_batch: must divide batch = 48; it is 5"),
+        ('train.0={algorithm="rloo",micro_groups=7}', "plain.toml: train.0.micro_groups: must divide groups = 40; it"),
         ("evaluate.arms=[]", "plain.toml: evaluate.arms: it should have at least 1 item, not 0; it is []"),
         ("evaluate.arms=base", "plain.toml: evaluate.arms: it should be a list, in square brackets; it is 'base'"),
         ('train={algorithm="grpo"}', "plain.toml: train: a list of tables, each of which begins with [[train]]; it is"),

@@ -332,6 +332,19 @@ def test_prompts_that_are_no_conversations_are_refused(policy: LocalModel) -> No
         reward(["i need coffee"], ["how many ?"], **_columns([0]))
 
 
+@pytest.mark.parametrize(
+    ("prompt", "last"),
+    [([*OPENING, {"role": "assistant", "content": "how"}], "a message of role assistant"), ([], "nothing")],
+)
+def test_prompts_that_do_not_end_in_a_user_message_are_refused(
+    prompt: list[dict[str, str]], last: str, policy: LocalModel
+) -> None:
+    reward = duologue.trl.reward(TASK, model=policy.model, tokenizer=policy.tokenizer)
+
+    with pytest.raises(DataError, match=f"a prompt ends in {last}, and a completion replies to a user message"):
+        reward([prompt], ["many ?"], **_columns([0]))
+
+
 def test_a_second_system_message_is_refused(policy: LocalModel) -> None:
     reward = duologue.trl.reward(TASK, model=policy.model, tokenizer=policy.tokenizer)
     told = [{"role": "system", "content": text} for text in ("ask before you order .", "be brief .")]

@@ -266,7 +266,10 @@ def _prefix(prompt: Any) -> tuple[str | None, Conversation]:
     messages = parse_messages(prompt, "a prompt")
     if any(message.role == "system" for message in messages[1:]):
         raise DataError("a prompt has a system message after its first message: give it one at most, at the start")
-    if messages and messages[0].role == "system":
+    if not messages or messages[-1].role != "user":
+        last = f"a message of role {messages[-1].role}" if messages else "nothing"
+        raise DataError(f"a prompt ends in {last}, and a completion replies to a user message: end every prompt in one")
+    if messages[0].role == "system":
         return messages[0].content, Conversation(messages[1:])
     return None, Conversation(messages)
 

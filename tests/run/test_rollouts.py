@@ -67,6 +67,7 @@ def test_a_run_is_played_by_the_server_through_the_folder_that_is_named_and_its_
     assert not any(path.exists() for path in sent)
 
 
+@pytest.mark.slow
 def test_a_server_that_is_of_no_use_ends_the_run_and_the_same_command_goes_on(tmp_path: Path) -> None:
     base = save_small_model(tmp_path / "base")
     with VllmThread(base, adapters=False) as server:

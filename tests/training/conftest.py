@@ -12,9 +12,11 @@ from duologue.run.wiring import quieten_transformers
 from duologue.tasks import load_task
 from duologue.training.demonstrations import stage_examples
 from duologue.training.scratch import new_model
-from duologue.training.settings import ScratchSettings, SftSettings
+from duologue.training.settings import LoraSettings, ScratchSettings, SftSettings
 from duologue.training.sft import train_stage
+from played_policy import LORA
 from training_stage import a_stage
+from vllm_server import VllmServer, VllmThread
 
 
 @pytest.fixture(scope="session")
@@ -47,4 +49,17 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def loop() -> Iterator[BackgroundLoop]:
     """A running loop."""
     with BackgroundLoop() as running:
+        yield running
+
+
+@pytest.fixture(params=[None, LORA], ids=["all weights", "an adapter"])
+def lora(request: pytest.FixtureRequest) -> LoraSettings | None:
+    """What is trained: everything, or an adapter."""
+    return request.param
+
+
+@pytest.fixture
+def server(base: Path) -> Iterator[VllmServer]:
+    """A stand-in for `vllm serve`, started from `base`."""
+    with VllmThread(base) as running:
         yield running

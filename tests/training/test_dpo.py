@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -137,8 +138,15 @@ def test_the_journal_says_once_what_became_of_the_states(
 
 
 def test_no_pair_beyond_the_gap_is_explained(stage: Stage) -> None:
-    with pytest.raises(DataError, match=r"of 4 states none has a pair whose gap exceeds min_gap = 50"):
+    with pytest.raises(DataError, match=r"of 4 states none has a pair to learn from") as refused:
         train_dpo(SETTINGS.model_copy(update={"states": 4, "min_gap": 50.0}), stage)
+
+    told = re.search(
+        r"at (\d) no gap exceeds min_gap = 50 and noise = 0 standard errors, at (\d) all replies are worth the "
+        r"same, at (\d) some could not be scored",
+        str(refused.value),
+    )
+    assert told and sum(map(int, told.groups())) == 4
 
 
 # ---- the reference

@@ -1,10 +1,9 @@
-"""A policy that a vLLM server plays: it replies with the weights as they are, or the run ends with a sentence."""
+"""A policy that a vLLM server plays: it replies with the weights as they are, and training is what it is here."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,76 +13,22 @@ import torch
 from pydantic import TypeAdapter
 
 from duologue.background import BackgroundLoop
-from duologue.conversation import Message
-from duologue.errors import EndpointUnusable
 from duologue.models.base import Reply, Sampling
 from duologue.models.calls import Calls
-from duologue.models.endpoint import Endpoint
-from duologue.models.local import LocalModel
-from duologue.reward import MultiturnReward
 from duologue.run.jobs import run_stage
-from duologue.simulation import Assistant
-from duologue.tasks import Task
-from duologue.training.engines.played import MOVED, PlayedPolicy, Probe, followed, own_logprobs
-from duologue.training.engines.vllm_server import VllmServer
+from duologue.training.engines.played import own_logprobs
 from duologue.training.grpo import grpo_trainer, train_grpo
 from duologue.training.lora import open_policy
-from duologue.training.settings import GrpoSettings, LoraSettings, TrainSettings
+from duologue.training.settings import LoraSettings, TrainSettings
 from duologue.training.stage import Stage
+from played_policy import ASKED, DRAWN, LORA, SMALL, move, played, replies_asked, say, through
 from training_stage import a_stage, steps, weights
 from vllm_server import BASE, VllmServer as Served, VllmThread
 
-LORA = LoraSettings(r=4, alpha=8, dropout=0.1)
-SMALL = GrpoSettings(
-    algorithm="grpo", learning_rate=2e-3, groups=3, candidates=3, steps=3, deepest=1, save_steps=None, warmup=0
-)
-ASKED = [Message("user", "please order two tea")]
-DRAWN = Sampling(max_tokens=12)
 
-
-@pytest.fixture(params=[None, LORA], ids=["all weights", "an adapter"])
-def lora(request: pytest.FixtureRequest) -> LoraSettings | None:
-    return request.param
-
-
-@pytest.fixture
-def server(base: Path) -> Iterator[Served]:
-    with VllmThread(base) as running:
-        yield running
-
-
-def played(policy: LocalModel, server: Served, folder: Path, **endpoint: Any) -> PlayedPolicy:
-    """A policy as the server plays it."""
-    return PlayedPolicy(policy, VllmServer(Endpoint(server.url, retries=0, **endpoint), folder, "abc"))
-
-
-def say(engine: PlayedPolicy, loop: BackgroundLoop, seed: int = 1) -> Reply:
-    return loop.run(engine.reply(ASKED, seed=seed, sampling=DRAWN))
-
-
-def move(policy: LocalModel, far: float) -> None:
-    """Change what is trained, by a random step."""
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for weight in policy.model.parameters():
-            if weight.requires_grad:
-                weight += far * torch.randn_like(weight)
-    policy.weights_changed()
-
-
-def through(stage: Stage, server: Served, folder: Path, samples: int = 1) -> Stage:
+def served(stage: Stage, server: Served, folder: Path) -> Stage:
     """A stage whose policy the server plays."""
-    engine = played(stage.policy, server, folder)
-
-    def partners(task: Task) -> tuple[Assistant, MultiturnReward]:
-        assistant = Assistant(engine, sampling=DRAWN)
-        return assistant, MultiturnReward(assistant, task.user, task.metrics, samples, 1, turn_limit=task.turn_limit)
-
-    return replace(stage, partners=partners, engine=engine)
-
-
-def replies_asked(server: Served) -> list[dict[str, Any]]:
-    return [body for path, body in server.asked if path == "/v1/completions"]
+    return through(stage, played(stage.policy, server, folder))
 
 
 # ---- the current weights
@@ -121,7 +66,7 @@ def test_training_through_a_server_is_training_here(
     base: Path, tmp_path: Path, loop: BackgroundLoop, server: Served, lora: LoraSettings | None
 ) -> None:
     here = a_stage(tmp_path / "here", open_policy(base, lora), loop)
-    there = through(a_stage(tmp_path / "there", open_policy(base, lora), loop), server, tmp_path / "weights")
+    there = served(a_stage(tmp_path / "there", open_policy(base, lora), loop), server, tmp_path / "weights")
 
     for stage in (here, there):
         train_grpo(SMALL, stage)
@@ -136,7 +81,7 @@ def test_every_step_says_how_far_the_server_is_from_the_policy(
     base: Path, tmp_path: Path, loop: BackgroundLoop, server: Served
 ) -> None:
     here = a_stage(tmp_path / "here", open_policy(base, None), loop)
-    there = through(a_stage(tmp_path / "there", open_policy(base, None), loop), server, tmp_path / "weights")
+    there = served(a_stage(tmp_path / "there", open_policy(base, None), loop), server, tmp_path / "weights")
 
     for stage in (here, there):
         train_grpo(SMALL.model_copy(update={"steps": 2}), stage)
@@ -148,7 +93,7 @@ def test_every_step_says_how_far_the_server_is_from_the_policy(
 def test_each_steps_adapter_has_a_name_and_the_one_before_is_unloaded(
     base: Path, tmp_path: Path, loop: BackgroundLoop, server: Served
 ) -> None:
-    stage = through(a_stage(tmp_path / "there", open_policy(base, LORA), loop), server, tmp_path / "weights")
+    stage = served(a_stage(tmp_path / "there", open_policy(base, LORA), loop), server, tmp_path / "weights")
 
     train_grpo(SMALL, stage)
 
@@ -245,7 +190,7 @@ def test_this_process_draws_nothing_where_a_server_plays_the_policy(
 ) -> None:
     plain = {"algorithm": algorithm, "candidates": 4, "deepest": 1, "save_steps": None, "lora": LORA.model_dump()}
     stage = a_stage(tmp_path / "there", open_policy(base, LORA), loop, name=f"0-{algorithm}")
-    stage = through(stage, server, tmp_path / "weights", samples=2)
+    stage = through(stage, played(stage.policy, server, tmp_path / "weights"), samples=2)
 
     run_stage(TypeAdapter(TrainSettings).validate_python({**plain, **EXPLORES[algorithm]}), stage)
 
@@ -256,7 +201,7 @@ def test_this_process_draws_nothing_where_a_server_plays_the_policy(
 def test_grpo_weighs_replies_by_how_likely_the_policy_finds_them(
     base: Path, tmp_path: Path, loop: BackgroundLoop, server: Served
 ) -> None:
-    stage = through(a_stage(tmp_path / "there", open_policy(base, None), loop), server, tmp_path / "weights")
+    stage = served(a_stage(tmp_path / "there", open_policy(base, None), loop), server, tmp_path / "weights")
     trainer = grpo_trainer(SMALL, stage)
     draw: Any = trainer.rollout_func
 
@@ -299,133 +244,3 @@ def test_a_request_leaves_nothing_to_the_models_own_settings(
     asked = replies_asked(server)[-1]
     assert (asked["top_k"], asked["min_p"], asked["repetition_penalty"]) == (0, 0, 1)
     assert (asked["temperature"], asked["top_p"], asked["logprobs"]) == (1, 1, 0)
-
-
-# ---- what ends the run
-
-
-def test_a_server_that_keeps_old_weights_is_noticed(
-    base: Path, tmp_path: Path, loop: BackgroundLoop, server: Served, lora: LoraSettings | None
-) -> None:
-    policy = open_policy(base, lora)
-    engine = played(policy, server, tmp_path / "weights")
-    say(engine, loop)
-    server.keeps_old = True
-
-    with pytest.raises(EndpointUnusable, match="keeps old weights"):
-        for _ in range(20):
-            move(policy, 0.005)
-            say(engine, loop)
-
-
-def test_a_server_with_another_model_is_refused(
-    base: Path, tmp_path: Path, loop: BackgroundLoop, server: Served
-) -> None:
-    with torch.no_grad():
-        for weight in server.model.model.parameters():
-            weight *= 1.5
-
-    with pytest.raises(EndpointUnusable, match="is it served from the model that the training starts from"):
-        say(played(open_policy(base, LORA), server, tmp_path / "weights"), loop)
-
-
-def test_a_server_without_ids_is_refused(base: Path, tmp_path: Path, loop: BackgroundLoop) -> None:
-    with (
-        VllmThread(base, gives_ids=False) as server,
-        pytest.raises(EndpointUnusable, match=r"gives no ids of what it read and sampled.*vLLM 0.10.2 or newer"),
-    ):
-        say(played(open_policy(base, LORA), server, tmp_path / "weights"), loop)
-
-
-def test_a_server_that_gives_other_log_probabilities_is_refused(
-    base: Path, tmp_path: Path, loop: BackgroundLoop
-) -> None:
-    with (
-        VllmThread(base, raw=True) as server,
-        pytest.raises(EndpointUnusable, match="start it with --logprobs-mode processed_logprobs"),
-    ):
-        say(played(open_policy(base, LORA), server, tmp_path / "weights"), loop)
-
-
-@pytest.mark.parametrize(
-    ("lora", "sentence"),
-    [
-        (LORA, "VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 and --enable-lora --max-lora-rank 4"),
-        (None, "VLLM_SERVER_DEV_MODE=1"),
-    ],
-)
-def test_a_server_that_takes_no_weights_is_told_how_to_be_started(
-    base: Path, tmp_path: Path, loop: BackgroundLoop, lora: LoraSettings | None, sentence: str
-) -> None:
-    with VllmThread(base, adapters=False, dev=False) as server, pytest.raises(EndpointUnusable, match=sentence):
-        say(played(open_policy(base, lora), server, tmp_path / "weights"), loop)
-
-
-def restarted(server: Served) -> None:
-    """The server's process ended, and was started again."""
-    server.version = "default"
-    server.loaded.clear()
-
-
-def test_a_server_that_was_started_anew_ends_the_run(
-    base: Path, tmp_path: Path, loop: BackgroundLoop, server: Served, lora: LoraSettings | None
-) -> None:
-    engine = played(open_policy(base, lora), server, tmp_path / "weights")
-    say(engine, loop)
-
-    restarted(server)
-
-    with pytest.raises(EndpointUnusable, match=r"was it started anew|does not exist"):
-        say(engine, loop, seed=2)
-
-
-def test_a_server_of_before_versions_plays_all_the_same(base: Path, tmp_path: Path, loop: BackgroundLoop) -> None:
-    policy = open_policy(base, None)
-    with VllmThread(base, versions=False) as server:
-        engine = played(policy, server, tmp_path / "weights")
-        move(policy, 0.05)
-
-        theirs, ours = say(engine, loop), loop.run(policy.reply(ASKED, seed=1, sampling=DRAWN))
-
-    assert theirs.ids == ours.ids
-
-
-# ---- following, in numbers
-
-
-def probe(ours: list[float], theirs: list[float], ids: tuple[int, ...] = (1, 2)) -> Probe:
-    return Probe(ids, torch.tensor(theirs), torch.tensor(ours))
-
-
-@pytest.mark.parametrize(
-    ("now", "follows"),
-    [
-        (probe([-1.1, -2.1], [-1.1, -2.1]), True),
-        (probe([-1.1, -2.1], [-1.12, -2.07]), True),
-        (probe([-1.1, -2.1], [-1.0, -2.0]), False),
-        (probe([-1.1, -2.1], [-0.9, -1.9]), False),
-        (probe([-1.1, -2.1], [-1.0, -2.0], ids=(1, 3)), True),
-        (probe([-1.0 - MOVED, -2.0], [-1.0, -2.0]), True),
-    ],
-    ids=["the same", "nearly", "not at all", "the other way", "other words", "too little to tell"],
-)
-def test_an_engine_follows_where_its_log_probabilities_do(now: Probe, follows: bool) -> None:
-    before = probe([-1.0, -2.0], [-1.0, -2.0])
-
-    if follows:
-        followed(now, before, "it")
-    else:
-        with pytest.raises(EndpointUnusable, match="it keeps old weights"):
-            followed(now, before, "it")
-
-
-def test_small_moves_add_up_until_they_can_be_told() -> None:
-    before = probe([-1.0, -2.0], [-1.0, -2.0])
-    a_little = probe([-1.0 - 0.8 * MOVED, -2.0 - 0.8 * MOVED], [-1.0, -2.0])
-    twice_that = probe([-1.0 - 1.6 * MOVED, -2.0 - 1.6 * MOVED], [-1.0, -2.0])
-
-    kept = followed(a_little, before, "it")
-
-    assert kept is before
-    with pytest.raises(EndpointUnusable, match=r"keeps old weights"):
-        followed(twice_that, kept, "it")

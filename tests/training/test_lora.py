@@ -172,8 +172,20 @@ def test_equal_seeds_give_equal_adapters_and_nobody_elses_draws_change(small: Pa
     assert torch.equal(parts[0], parts[1]) and not torch.equal(parts[0], parts[2])
 
 
+def test_an_adapter_is_exported_without_a_warning(
+    small: Path, tmp_path: Path, loop: BackgroundLoop, recwarn: pytest.WarningsRecorder
+) -> None:
+    _, saved = learned(small, LORA, tmp_path / "stage", loop)
+    recwarn.clear()
+
+    export(str(saved), tmp_path / "whole")
+
+    assert [str(each.message) for each in recwarn if issubclass(each.category, FutureWarning)] == []
+
+
 def test_targets_that_no_layer_has_are_refused(small: Path) -> None:
-    with pytest.raises(RecipeError, match=r'lora\.targets: no linear layer.s name ends in "q_prj"; did you mean "q_proj"'):
+    sentence = r'lora\.targets: no linear layer.s name ends in "q_prj"; did you mean "q_proj"'
+    with pytest.raises(RecipeError, match=sentence):
         open_policy(small, LoraSettings(targets=("v_proj", "q_prj")))
 
 

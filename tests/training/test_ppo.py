@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given, strategies as st
 
-import bandit_stage
 from bandit_stage import BANDIT, CHAT, REWARDS, WORDS, a_bandit, bandit_model, chatting
 from duologue.background import BackgroundLoop
 from duologue.conversation import Conversation
@@ -305,7 +300,7 @@ def test_greedy_replies_are_refused(bandit: Stage) -> None:
         train_ppo(BANDIT, replace(bandit, partners=lambda task: (greedy, reward)))
 
 
-# ---- adapters, and several processes
+# ---- adapters
 
 
 def test_an_adapter_is_held_to_the_model_as_it_was_with_it(tmp_path: Path, loop: BackgroundLoop) -> None:
@@ -323,17 +318,3 @@ def test_an_adapter_is_held_to_the_model_as_it_was_with_it(tmp_path: Path, loop:
     assert changed == {name for name, weight in after.items() if weight.requires_grad}
     (step,) = steps(stage)
     assert step["kl"] == pytest.approx(0, abs=1e-5)
-
-
-@pytest.mark.slow
-def test_two_processes_make_the_updates_of_one(tmp_path: Path) -> None:
-    script = Path(bandit_stage.__file__)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
-    for processes in (1, 2):
-        subprocess.run([*launch, str(processes), str(script), str(tmp_path)], env=environment, check=True, timeout=200)
-        for folder in tmp_path.glob("[01]"):
-            shutil.rmtree(folder)
-
-    one, two = (torch.load(tmp_path / f"{processes}.pt") for processes in (1, 2))
-    torch.testing.assert_close(two, one, atol=1e-5, rtol=0)

@@ -133,5 +133,5 @@ def test_an_arm_that_is_not_trained_needs_no_tracker() -> None:
 
 
 def test_a_tracker_that_nobody_knows_names_the_nearest() -> None:
-    with pytest.raises(RecipeError, match='run.report_to.*transformers reports to no "tensorbord".*"tensorboard"'):
+    with pytest.raises(RecipeError, match=r'run.report_to.*transformers reports to no "tensorbord".*"tensorboard"'):
         parse(recipe_with("tensorbord"), "a")

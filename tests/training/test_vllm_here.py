@@ -5,34 +5,24 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from duologue.background import BackgroundLoop
-from duologue.conversation import Message
 from duologue.errors import MissingDependency
-from duologue.models.base import Sampling
-from duologue.reward import MultiturnReward
-from duologue.simulation import Assistant
-from duologue.tasks import Task
 from duologue.training.engines.played import PlayedPolicy
 from duologue.training.engines.vllm_here import QUIET, VllmHere
 from duologue.training.grpo import train_grpo
 from duologue.training.lora import open_policy
-from duologue.training.settings import GrpoSettings, LoraSettings
+from duologue.training.settings import LoraSettings
 from duologue.training.stage import Stage
+from played_policy import LORA, SMALL, say, through
 from training_stage import a_stage, steps, weights
 from vllm_module import LLMEngine, installed
 
-LORA = LoraSettings(r=3, alpha=8, dropout=0.1)
-SMALL = GrpoSettings(
-    algorithm="grpo", learning_rate=2e-3, groups=3, candidates=3, steps=2, deepest=1, save_steps=None, warmup=0
-)
-
-ASKED = [Message("user", "please order two tea")]
+TWO_STEPS = SMALL.model_copy(update={"steps": 2})
 
 
 @pytest.fixture
@@ -46,13 +36,7 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[LLMEngine]]:
 
 def inside(stage: Stage, folder: Path) -> Stage:
     """A stage whose policy vLLM plays in this process."""
-    engine = PlayedPolicy(stage.policy, VllmHere(folder, 0.3))
-
-    def partners(task: Task) -> tuple[Assistant, MultiturnReward]:
-        assistant = Assistant(engine, sampling=Sampling(max_tokens=12))
-        return assistant, MultiturnReward(assistant, task.user, task.metrics, 1, 1, turn_limit=task.turn_limit)
-
-    return replace(stage, partners=partners, engine=engine)
+    return through(stage, PlayedPolicy(stage.policy, VllmHere(folder, 0.3)))
 
 
 @pytest.mark.parametrize(
@@ -70,7 +54,7 @@ def test_it_is_given_the_weights_before_every_steps_replies_and_training_is_as_h
     there = inside(a_stage(tmp_path / "there", open_policy(base, lora), loop), tmp_path / "weights")
 
     for stage in (here, there):
-        train_grpo(SMALL, stage)
+        train_grpo(TWO_STEPS, stage)
 
     (engine,) = engines
     changes = [what for what, before in zip(engine.done, ["", *engine.done], strict=False) if what != before]
@@ -85,7 +69,7 @@ def test_it_is_started_with_room_for_the_adapter_and_its_share_of_the_memory(
 ) -> None:
     played = PlayedPolicy(open_policy(base, LORA), VllmHere(tmp_path / "weights", 0.4))
 
-    loop.run(played.reply(ASKED, seed=0, sampling=Sampling(max_tokens=2)))
+    say(played, loop)
 
     arguments = engines[0].arguments
     assert (arguments.model, arguments.max_lora_rank, arguments.gpu_memory_utilization) == (str(base), 8, 0.4)
@@ -95,7 +79,7 @@ def test_at_the_end_it_is_shut_down_and_its_weights_are_removed(
     base: Path, tmp_path: Path, loop: BackgroundLoop, engines: list[LLMEngine]
 ) -> None:
     played = PlayedPolicy(open_policy(base, None), VllmHere(tmp_path / "weights", 0.3))
-    loop.run(played.reply(ASKED, seed=0, sampling=Sampling(max_tokens=2)))
+    say(played, loop)
 
     loop.run(played.close())
 

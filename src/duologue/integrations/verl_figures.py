@@ -43,5 +43,6 @@ def _told(batch: Any) -> dict[str, float]:
 
 def means(figures: Sequence[Mapping[str, float | None]]) -> dict[str, float]:
     """The mean of each figure over the rows that have it, under `duologue/NAME`."""
-    known = {name: [row[name] for row in figures if row[name] is not None] for name in (figures[0] if figures else ())}
+    names = figures[0] if figures else ()
+    known = {name: [value for row in figures if (value := row[name]) is not None] for name in names}
     return {f"duologue/{name}": sum(values) / len(values) for name, values in known.items() if values}

@@ -66,7 +66,7 @@ def load_weights(
         ModelError: there is no model, it cannot be read, or does not fit into memory; 4 bits without a GPU.
         MissingDependency: peft or bitsandbytes are not installed.
     """
-    options = _four_bits() if four_bit else {}
+    options = four_bits() if four_bit else {}
     adapter = _adapter(place)
     whole = place if adapter is None else _base(adapter)
     if (planned := blueprint(whole)) is not None:
@@ -168,7 +168,7 @@ def _whole(place: str | Path, dtype: str | torch.dtype | None, options: dict[str
         raise ModelError(f"the model {place} could not be loaded: {_first_line(error)}") from error
 
 
-def _four_bits() -> dict[str, Any]:
+def four_bits() -> dict[str, Any]:
     """How transformers is told, after QLoRA (https://arxiv.org/abs/2305.14314).
 
     Raises:

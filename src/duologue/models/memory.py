@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from duologue.errors import ModelError
-from duologue.models.size import blueprint, parameters
+from duologue.models.size import parameters
 
 GIB = 2**30
 LEARNED = 16

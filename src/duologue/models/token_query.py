@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Set
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import orjson
 
@@ -88,10 +88,14 @@ class TokenQuery(Query):
 
 
 def _ids(found: Any) -> tuple[int, ...]:
-    return tuple(found or ())
+    return tuple(cast("list[int]", found)) if isinstance(found, list) else ()
 
 
 def _logprobs(found: Any) -> tuple[float, ...]:
-    """Those of the sampled tokens; nothing where one of them has none."""
-    logprobs = (found or {}).get("token_logprobs") or ()
-    return () if None in logprobs else tuple(logprobs)
+    """Those of the sampled tokens, as far as the server gives them."""
+    match found:
+        case {"token_logprobs": list()}:
+            logprobs = cast("list[float | None]", found["token_logprobs"])
+            return tuple(each for each in logprobs if each is not None)
+        case _:
+            return ()

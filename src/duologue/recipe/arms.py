@@ -39,7 +39,9 @@ def on_conversations(stages: Sequence[TrainSettings]) -> list[Table]:
         RecipeError: none of them is GRPO.
     """
     if not any(isinstance(stage, GrpoSettings) for stage in stages):
-        raise RecipeError('no [[train]] has algorithm = "grpo", whose groups it would make of whole conversations: leave it out')
+        raise RecipeError(
+            'no [[train]] has algorithm = "grpo", whose groups it would make of whole conversations: leave it out'
+        )
     units = ({"unit": "conversation"} if isinstance(stage, GrpoSettings) else {} for stage in stages)
     return [{**_table(stage), **unit} for stage, unit in zip(stages, units, strict=True)]
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import threading
+import time
 import warnings
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -34,10 +35,6 @@ from duologue.training.settings import (
     SftSettings,
     TrainSettings,
 )
-
-PATIENCE = timedelta(hours=12)
-"""How long a process waits for the others: conversations take one of them longer than another. Where one of them ends,
-the launcher ends all."""
 
 
 def train_together(jobs: Sequence[Job], recipe: Recipe, run: RunFolder, watch: Watch) -> None:
@@ -84,20 +81,23 @@ def _joined(threads: int) -> Generator[None]:
     os.environ.update(environment(threads))
     os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"  # it loads no weights but in the first process
     warnings.simplefilter("ignore", FutureWarning)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     with local_models():
         import torch
-        from accelerate import PartialState
 
         from duologue.training import ranks
-    with redirect_stdout(sys.stderr):
-        state = PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
-        ranks.meet()
+    with redirect_stdout(sys.stderr), ranks.launched_together():
         yield
-        ranks.meet()
-        state.destroy_process_group()
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()  # the evaluation is another process, and wants the memory
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()  # the evaluation is another process, and wants the memory
+
+
+def _end_with(launcher: int) -> None:
+    """End this process with the launcher: the system gives it another parent then."""
+    while os.getppid() == launcher:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 # ---- what can be known to be wrong beforehand

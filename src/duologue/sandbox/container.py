@@ -80,15 +80,16 @@ class Container:
     def words(self, name: str, limits: Limits) -> list[str]:
         """The command line of a container."""
         memory, disk = f"{limits.memory_mb}m", f"{limits.disk_mb}m"
+        environment = INSIDE | {"HOME": SCRATCH, "TMPDIR": SCRATCH}
         return [
             *(self.name, "run", "--rm", "--interactive", "--name", name, "--pull", "never", "--log-driver", "none"),
             *("--network", "none", "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
             *("--user", f"{NOBODY}:{NOBODY}", "--pids-limit", str(limits.processes)),
             *("--memory", memory, "--memory-swap", memory, "--shm-size", disk),
-            *("--tmpfs", f"/tmp:rw,size={disk},mode=1777", "--workdir", "/tmp"),
+            *("--tmpfs", f"{SCRATCH}:rw,size={disk},mode=1777", "--workdir", SCRATCH),
             *("--ulimit", "core=0:0", "--ulimit", "nofile=256:256", "--ulimit", "nproc=4096:4096"),
             *("--ulimit", f"cpu={math.ceil(limits.seconds) + 1}", "--ulimit", f"fsize={limits.disk_mb << 20}"),
-            *(word for key, value in INSIDE.items() if key != "PATH" for word in ("--env", f"{key}={value}")),
+            *(word for key, value in environment.items() if key != "PATH" for word in ("--env", f"{key}={value}")),
             *(self._image, "python", "-I", "-c", RUNNER),
         ]
 

@@ -139,6 +139,7 @@ def _spy(exempted: tuple[str, ...]) -> tuple[str, dict[str, Draw], list[ast.stmt
         kind.name = _mark()
     spy, *beside = (kind.name for kind in classes)
     given = f"{number}, '{text}', {coin}, {exempted!r}, ({', '.join(beside)}, __import__('sys').modules)"
+    drawn: dict[str, Draw]
     drawn = {text: _stranger, number: lambda: 10**6 + secrets.randbelow(10**7), coin: lambda: secrets.randbits(64)}
     return name, drawn, [*classes, *parsed(f"{name} = {spy}({given})").body]
 

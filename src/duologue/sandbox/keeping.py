@@ -24,30 +24,46 @@ class Keeping:
     MOST: ClassVar[int] = 1000
 
     def __init__(self, values: Any, modules: Mapping[str, ModuleType]) -> None:
-        inside = [each for value in values if type(value) is list or type(value) is tuple for each in value[:10]]
-        objects = [each for each in (*values, *inside) if type(each).__module__ == self.CODE]
-        kinds = [kind for each in objects for kind in type(each).__mro__ if kind.__module__ == self.CODE]
+        inside: list[Any] = [
+            each for value in values if self.kind(value) is list or self.kind(value) is tuple for each in value[:10]
+        ]
+        objects = [each for each in (*values, *inside) if self.kind(each).__module__ == self.CODE]
+        kinds: list[Any] = [
+            kind for each in objects for kind in self.kind(each).__mro__ if kind.__module__ == self.CODE
+        ]
         owners = [*objects, *kinds, *([modules[self.CODE]] if objects else [])]
-        self.kept = [(owner, self.attributes(owner)) for owner in owners]
-        values_there = [value for _, kept in self.kept for value in kept.values()]
-        containers = [each for each in values_there if any(type(each) is kind for kind in (list, dict, set))]
-        self.entries = [(each, each.copy()) for each in containers if len(each) <= self.MOST]
+        self.kept: list[tuple[Any, dict[str, Any]]]
+        self.kept = [(owner, dict(space)) for owner in owners if (space := self.space(owner)) is not None]
+        there = [value for _, kept in self.kept for value in kept.values()]
+        short = [each for each in there if self.is_container(each) and len(each) <= self.MOST]
+        self.entries: list[tuple[Any, Any]] = [(each, each.copy()) for each in short]
 
-    def attributes(self, owner: Any) -> dict[str, Any]:
+    def is_container(self, value: object) -> bool:
+        return any(type(value) is kind for kind in (list, dict, set))
+
+    def kind(self, value: object) -> type:
+        return type(value)
+
+    def space(self, owner: object) -> Any:
+        """Its attributes; None where it has slots, or nothing."""
         try:
-            return dict(vars(owner))
-        except TypeError:  # it has slots, or nothing
-            return {}
+            return vars(owner)
+        except TypeError:
+            return None
 
     def put_back(self) -> None:
         for owner, kept in self.kept:
-            setter: Any = type if isinstance(owner, type) else object
-            for name, now in self.attributes(owner).items():
-                if name not in kept:
-                    setter.__delattr__(owner, name)
-                elif now is not kept[name]:
-                    setter.__setattr__(owner, name, kept[name])
-        for container, entries in self.entries:
-            if len(container) != len(entries):
+            space = self.space(owner)
+            for name, now in dict(space).items():
+                if name in kept and now is kept[name]:
+                    continue
+                if isinstance(owner, type):
+                    type.__setattr__(owner, name, kept[name]) if name in kept else type.__delattr__(owner, name)
+                elif name in kept:
+                    space[name] = kept[name]
+                else:
+                    del space[name]
+        for container, before in self.entries:
+            if len(container) != len(before):
                 container.clear()
-                (container.extend if type(container) is list else container.update)(entries)
+                (container.extend if self.kind(container) is list else container.update)(before)

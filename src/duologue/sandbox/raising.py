@@ -62,10 +62,13 @@ class Raising:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.context, name)
 
-    def is_of_all_kinds(self, kind: type, expected: Any) -> bool:
+    def families(self, kind: type) -> set[type]:
+        return {each for each in self.FAMILIES if issubclass(kind, each)}
+
+    def is_of_all_kinds(self, kind: type, expected: type | tuple[type, ...]) -> bool:
         """Whether it would pass for what nobody expected, too."""
         named = expected if isinstance(expected, tuple) else (expected,)
-        families = {each for each in self.FAMILIES if issubclass(kind, each)}
+        families = self.families(kind)
         strange = {each for each in families if not any(issubclass(each, n) or issubclass(n, each) for n in named)}
         if len(strange) != 1:
             return len(strange) > 1

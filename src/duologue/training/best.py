@@ -28,6 +28,8 @@ def best_examples(settings: SftSettings, stage: Stage) -> list[Example]:
     """
     rows = build_rows(settings, stage)
     best = best_replies(rows)
+    unscored = sum(all(candidate.value is None for candidate in row.candidates) for row in rows)
+    stage.record_data("best", {"rows": len(rows), "kept": len(best), "unscored": unscored})
     if not best:
         raise DataError(f"sft: at none of {len(rows)} states is one reply better than another: nothing to learn")
     system = system_prompts(stage)

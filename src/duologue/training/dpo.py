@@ -63,10 +63,11 @@ def build_pairs(settings: DpoSettings, stage: Stage) -> list[Pair]:
         build_rows(settings, stage), min_gap=settings.min_gap, noise=settings.noise, per_row=settings.pairs_per_state
     )
     if not gaps:
+        compared = counts.rows - counts.tied - counts.unscored
         raise DataError(
-            f"dpo: of {counts.rows} states none has a pair whose gap exceeds min_gap = {settings.min_gap} and "
-            f"the noise ({counts.tied} tied, {counts.within_noise} within it, {counts.unscored} that could not be "
-            "scored): " + _advice(counts)
+            f"dpo: of {counts.rows} states none has a pair to learn from: at {compared} no gap exceeds min_gap = "
+            f"{settings.min_gap:g} and noise = {settings.noise:g} standard errors, at {counts.tied} all replies are "
+            f"worth the same, at {counts.unscored} some could not be scored: {_advice(counts)}"
         )
     found = _reading_back(gaps, stage)
     stage.record_data("pairs", {**asdict(counts), "left_out": len(gaps) - len(found)})
@@ -130,9 +131,9 @@ class _LaidOutTrainer(PairTrainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         return self.order
 
-    def get_batch_samples(self, *args: Any) -> Any:
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
         """The parts of a step."""
-        parts, count = super().get_batch_samples(*args)
+        parts, count = super().get_batch_samples(epoch_iterator, num_batches, device)
         every = ranks.gathered([chosen_tokens(part) for part in parts])
         self._parts, self._tokens = len(every), sum(every)
         return parts, count

@@ -84,7 +84,8 @@ def _whole(trained: nn.Module) -> Iterator[None]:
 def _gathered(weight: Tensor, device: torch.device) -> Tensor:
     """A whole weight, where it is split."""
     if isinstance(weight, DTensor):
-        return weight.detach().to(device).full_tensor()
+        own: Any = weight.detach().to(device)
+        return own.full_tensor()
     if uses_deepspeed():
         import deepspeed  # pyright: ignore[reportMissingImports]
 

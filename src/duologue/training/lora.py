@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from duologue.errors import RecipeError, nearest
-from duologue.models.loading import ADAPTER, adapting, is_adapted, merged, plain
+from duologue.models.loading import ADAPTER, adapting, four_bits, is_adapted, merged, plain
 from duologue.models.local import LocalModel
 from duologue.models.memory import adapter_size, refuse_too_large, to_train
 from duologue.models.size import blueprint
@@ -100,6 +100,8 @@ def _check_targets(model: nn.Module, targets: Sequence[str]) -> None:
 
 def _refuse_too_large(source: str | Path, lora: LoraSettings | None) -> None:
     """Refuse what cannot be trained here, before it is loaded; weights that are split among processes aside."""
+    if lora is not None and lora.quantize == "4bit":
+        four_bits()  # what is missing for that is said first
     model = None if splits() else blueprint(source)
     if model is None:
         return

@@ -4,18 +4,35 @@
 at a journal) all of them have to decide alike, so the first looks and the others hear of it. It alone writes down
 what happened.
 
-Every function here but `processes`, `rank`, `is_first` and `share` is for all processes at the same time: each waits
-there for the others.
+All but `processes`, `rank`, `is_first` and `share` is for all processes at the same time: each waits there for the
+others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, TypeVar
 
+import torch
 import torch.distributed as dist
+from accelerate import PartialState
 
+PATIENCE = timedelta(hours=12)
+"""How long a process waits for the others: conversations take one of them longer than another. Where one of them ends,
+the launcher ends all."""
 T = TypeVar("T")
+
+
+@contextmanager
+def launched_together() -> Generator[None]:
+    """The processes of a launch, waiting for one another at the beginning and at the end; on GPUs, each has its own."""
+    state = PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
+    meet()
+    yield
+    meet()
+    state.destroy_process_group()
 
 
 def processes() -> int:
