@@ -35,7 +35,7 @@ from duologue.journal import Journal
 from duologue.models.base import Sampling
 from duologue.models.local import LocalModel
 from duologue.recipe import parse
-from duologue.run.jobs import _train as train_stage
+from duologue.run.jobs import run_stage
 from duologue.run.wiring import quieten_transformers, wire
 from duologue.seeding import derive
 from duologue.simulation import Assistant, converse
@@ -196,7 +196,7 @@ def train(source: str, algorithm: str, arguments: argparse.Namespace) -> tuple[f
         journal = Journal(Path(folder) / "journal.jsonl")
         partners = partial(wiring.partners, fresh=0)
         given = Stage("gpu", "0", Path(folder), 0, wiring.tasks, policy, partners, loop, journal, lambda *_: None)
-        train_stage(recipe.stages[0], given)
+        run_stage(recipe.stages[0], given)
         seconds = [entry.value["seconds"] for entry in journal.read("step")]
     return statistics.median(seconds[1:] or seconds), held()
 

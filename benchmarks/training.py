@@ -35,10 +35,9 @@ from duologue.background import BackgroundLoop
 from duologue.conversation import Message
 from duologue.journal import Journal
 from duologue.models.base import Reply
-from duologue.models.batch import Row
 from duologue.models.local import LocalModel
 from duologue.recipe import Recipe, parse
-from duologue.run.jobs import _train as train_stage
+from duologue.run.jobs import run_stage
 from duologue.run.wiring import quieten_transformers, wire
 from duologue.training.stage import Stage
 
@@ -73,10 +72,10 @@ class Watched(LocalModel):
         with self._timed():
             return super()._advance()
 
-    def _reply(self, row: Row) -> Reply:
-        self.rollouts[-1].append((row.prompt, row.ids))
+    def said(self, prompt: Sequence[int], ids: Sequence[int], logprobs: Sequence[float]) -> Reply:
+        self.rollouts[-1].append((tuple(prompt), list(ids)))
         with self._timed():
-            return super()._reply(row)
+            return super().said(prompt, ids, logprobs)
 
     def weights_changed(self) -> None:
         self.rollouts.append([])
@@ -167,7 +166,7 @@ def measure(algorithm: str, model: str, groups: int, candidates: int, steps: int
     with tempfile.TemporaryDirectory() as folder, Metered() as loop:
         stage = _stage(recipe, policy, loop, Path(folder))
         read, began = policy.counters.prefilled, time.process_time()
-        train_stage(recipe.stages[0], stage)
+        run_stage(recipe.stages[0], stage)
         seconds = time.process_time() - began
     distinct = sum(map(undrawn, policy.rollouts))
     return Found(seconds, policy.generating, loop.running, policy.counters.prefilled - read, distinct)

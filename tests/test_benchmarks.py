@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -108,3 +109,32 @@ def test_a_built_data_set_is_measured_against_free_conversations() -> None:
     assert [size["conversations"] for size in found["grown"]] == [12, 24]
     assert [size["goals on both sides"] for size in found["grown"]] == [0, 0]
     assert found["difference"]["low"] <= found["built"] - found["free"] <= found["difference"]["high"]
+
+
+def test_what_a_rollout_must_read_is_what_nothing_drew() -> None:
+    training = benchmark("training")
+
+    first, second = ((1, 2, 3), [4, 5]), ((1, 2, 3, 4, 5, 6), [7])
+
+    assert training.undrawn([first, second]) == 3, "1 and 2; 3 and 4 went through the model as it drew; and 5"
+
+
+def test_a_step_is_generation_the_trainer_and_our_own_part() -> None:
+    training = benchmark("training")
+
+    found = training.measure("grpo", "tiny", groups=2, candidates=2, steps=1)
+
+    assert 0 < found.generation < found.rollouts < found.seconds
+    assert 0 < found.distinct <= found.read
+
+
+def test_simulation_is_measured_against_generate_on_the_same_prompts() -> None:
+    gpu = benchmark("gpu")
+    model = gpu.LocalModel.load("tiny")
+    given = argparse.Namespace(conversations=3, turns=2, tokens=4, repeats=1)
+
+    turns = gpu.turns_of(model, gpu.asyncio.run(gpu.play(model, given, seed=0)), given.tokens)
+
+    assert [len(turn.prompts) for turn in turns] == [3, 3]
+    assert all(len(late) > len(early) for early, late in zip(turns[0].prompts, turns[1].prompts, strict=True))
+    assert gpu.bare(model, turns) == 3 * 2 * 4

@@ -170,7 +170,7 @@ def test_a_reward_without_input_is_refused(recipe: str, tmp_path: Path, capsys: 
 
 
 def test_a_chat_with_nobody_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "there is no run or model" in refused(capsys, ["chat", str(tmp_path / "none")], code=1)
+    assert "there is no run or model" in refused(capsys, ["chat", str(tmp_path / "none")])
 
 
 def test_an_evaluation_before_training_is_refused(

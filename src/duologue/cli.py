@@ -544,7 +544,7 @@ def cost(
     if as_json:
         sys.stdout.write(json.dumps(to_json(rows), indent=1) + "\n")
         return
-    sys.stdout.writelines(f"{line}\n" for line in (*lines(rows), *sentences(rows, hardware)))
+    sys.stdout.writelines(f"{line}\n" for line in (*lines(rows), *sentences(rows, hardware, settings.budget)))
 
 
 @app.command()

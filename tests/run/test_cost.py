@@ -164,6 +164,14 @@ def test_sizes_are_the_assistants_or_a_models_by_its_name() -> None:
         sizes_given(["much"], "mine")
 
 
+def test_a_budget_that_will_not_do_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    changes = ["--set", "endpoints.local.price={input=1.0, output=4.0}", "--set", "budget=5.0"]
+
+    assert call("cost", str(ROOT / "recipes" / "qwen-one-gpu.toml"), *changes) == 0
+
+    assert "the budget of 5 ends the run before: calls are expected to cost" in capsys.readouterr().out
+
+
 def test_nothing_is_asked_of_any_server(capsys: pytest.CaptureFixture[str]) -> None:
     with ServerThread(keeps_to_what_is_assumed()) as server:
         url = f"endpoints.local.url={server.url}"

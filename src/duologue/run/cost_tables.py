@@ -59,8 +59,12 @@ def _cell(row: Row, column: Callable[[Amount], float | None]) -> str:
     return expected if low == expected == high else f"{expected} ({low}…{high})"
 
 
-def sentences(rows: Sequence[Row], hardware: Hardware) -> Iterator[str]:
-    """The sum, and what it rests on."""
+def sentences(rows: Sequence[Row], hardware: Hardware, budget: float | None = None) -> Iterator[str]:
+    """The sum, and what it rests on.
+
+    Args:
+        budget: what calls to endpoints may cost.
+    """
     whole = {name: total(row.amounts[name] for row in rows) for name in SCENARIOS}
     unknown = sorted({row.model for row in rows if row.amounts["expected"].gpu_hours is None})
     if not unknown:
@@ -71,6 +75,8 @@ def sentences(rows: Sequence[Row], hardware: Hardware) -> Iterator[str]:
         low, expected, high = (short(money[name]) for name in SCENARIOS)
         beside = f", a GPU's hour at {hardware.price:g} among it" if hardware.price and not unknown else ""
         yield f"money in all: {expected} ({low}…{high}){beside}"
+    if budget is not None and whole["expected"].money > budget:
+        yield f"the budget of {budget:g} ends the run before: calls are expected to cost {whole['expected'].money:.3g}"
     for model in unknown:
         yield f"GPU hours need the size of {model}: give --parameters {model}=8e9, or what it has"
     yield from _assumed(hardware)

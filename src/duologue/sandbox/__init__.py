@@ -28,6 +28,8 @@ Not covered:
 - objects that lie where nothing is compared: `assertTrue(total)`, `isinstance`, the keys of dicts and the elements of
   sets; in comparisons inside of format texts; in code that the tests import or make with `eval`; in assertions found
   by `getattr`;
+- what is replaced and put back in time, or changed inside of a list, a dictionary or an object;
+- honest objects that look like liars: `docs/sandbox.md` lists them;
 - programs that pass at some times only count as failed where that shows: each of eight runs has to go well;
 - faults of the kernel: a box shares it with its host. Podman or Docker with gVisor (`runsc`) as its runtime keeps
   further off;

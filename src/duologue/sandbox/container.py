@@ -18,6 +18,8 @@ from duologue.sandbox.process import Command, Exchange, Leash, exchange
 
 Engine = Literal["podman", "docker"]
 IMAGE = "docker.io/library/python:3.11-slim"
+SCRATCH = "/tmp"
+"""Where a program starts and may write."""
 PATIENCE = 60.0
 """Seconds that an engine may take for a small question."""
 INSTALL = {

@@ -1,8 +1,9 @@
 """Where the tests compare: each such place is given to a `Spy`, wherever it is reached from.
 
-That are comparisons and differences anywhere in the tests' source, helpers, loops and tables included, and the
-assertions of two values of unittest and `numpy.testing`. Left as they are: what a format text holds, `is`, chains whose
-later sides might not be reached, and assertions that the tests define themselves, whose inside is watched anyway.
+That are comparisons, differences and conditions anywhere in the tests' source, helpers, loops and tables included, the
+assertions of two values of unittest and `numpy.testing`, and those that something raises. Left as they are: what a
+format text holds, `is`, chains whose later sides might not be reached, and assertions that the tests define themselves,
+whose inside is watched anyway.
 """
 
 from __future__ import annotations
@@ -69,6 +70,16 @@ class Watch(ast.NodeTransformer):
         return node
 
     def visit_If(self, node: ast.If) -> ast.stmt:
+        self.generic_visit(node)
+        node.test = self._truth(node.test)
+        return node
+
+    def visit_While(self, node: ast.While) -> ast.stmt:
+        self.generic_visit(node)
+        node.test = self._truth(node.test)
+        return node
+
+    def visit_IfExp(self, node: ast.IfExp) -> ast.expr:
         self.generic_visit(node)
         node.test = self._truth(node.test)
         return node

@@ -184,7 +184,7 @@ class Snapshot:
             finally:
                 under_way.remove(package)
                 if package not in under_way:
-                    self.note(waiting.pop(package))
+                    self.note(waiting.pop(package, []))
 
         def changing(event: str, given: tuple[Any, ...]) -> None:
             if event == "object.__setattr__" and given[1] in ("__code__", "__bases__"):
