@@ -1,4 +1,4 @@
-"""A training stage whose best policy is known: replies of one token, each with a known reward; and one of longer ones."""
+"""Stages whose best policy is known: replies of one token, each with a known reward; and one of longer replies."""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from accelerate import DistributedType, PartialState
 from accelerate.state import AcceleratorState
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from duologue.background import BackgroundLoop
 from duologue.conversation import Message
@@ -44,7 +45,14 @@ from duologue.training.settings import (
 )
 from training_stage import a_stage, weights
 
-SMALL: dict[str, Any] = {"learning_rate": 3e-4, "warmup": 0, "save_steps": None, "candidates": 4, "deepest": 1}
+SMALL: dict[str, Any] = {
+    "learning_rate": 3e-4,
+    "max_grad_norm": 1e9,
+    "warmup": 0,
+    "save_steps": None,
+    "candidates": 4,
+    "deepest": 1,
+}
 STEPS: dict[str, Any] = {**SMALL, "groups": 4, "steps": 5}
 PAIRS: dict[str, Any] = {"min_gap": 0.0, "noise": 0.0, "likelihood": 1.0}
 SETTINGS: dict[str, TrainSettings] = {
@@ -54,6 +62,7 @@ SETTINGS: dict[str, TrainSettings] = {
     "ppo": PpoSettings(algorithm="ppo", minibatches=3, micro_batch=2, **STEPS),
     "grpo": GrpoSettings(algorithm="grpo", micro_groups=2, **STEPS),
     "rloo": RlooSettings(algorithm="rloo", micro_groups=1, refresh=2, shared_prompts=False, **STEPS),
+    "trajectory": GrpoSettings(algorithm="grpo", unit="conversation", shared_prompts=False, **STEPS),
     "saved": GrpoSettings(algorithm="grpo", **{**STEPS, "save_steps": 2}),
     "lora": GrpoSettings(algorithm="grpo", lora=LoraSettings(r=4), **STEPS),
 }
@@ -101,7 +110,7 @@ def main(algorithm: str, model: Path, folder: Path, replies: Path | None) -> Non
 
 def train(algorithm: str, model: Path, folder: Path, replies: Path | None) -> None:
     """The training, and what is written of it."""
-    settings, updates = SETTINGS[algorithm], list[torch.Tensor]()
+    settings, updates, gradients = SETTINGS[algorithm], list[torch.Tensor](), list[torch.Tensor]()
     policy = open_policy(model, settings.lora, seed=1)
     recorded = Recorded(policy, torch.load(replies, weights_only=False) if replies else None)
 
@@ -111,6 +120,11 @@ def train(algorithm: str, model: Path, folder: Path, replies: Path | None) -> No
             if str(done) == os.environ.get("DIE_AT"):
                 os._exit(1)
 
+    def keep(optimizer: torch.optim.Optimizer, given: Any, named: Any) -> None:
+        trained = [weight for group in optimizer.param_groups for weight in group["params"]]
+        gradients.append(torch.cat([weight.grad.detach().flatten() for weight in trained]))
+
+    register_optimizer_step_pre_hook(keep)
     with BackgroundLoop() as loop:
         stage = a_stage(folder, policy, loop, name=f"0-{algorithm}", samples=2, progress=watch)
         partners = stage.partners
@@ -125,6 +139,8 @@ def train(algorithm: str, model: Path, folder: Path, replies: Path | None) -> No
     said = {key: reply for each in ranks.gathered([recorded.said]) for key, reply in each.items()}
     if ranks.is_first():
         torch.save([*updates, weights(stage)], folder / "updates.pt")
+        if not splits():
+            torch.save(gradients, folder / "gradients.pt")
         torch.save(said, folder / "replies.pt")
         policy.save(folder / "model")
 

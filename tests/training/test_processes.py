@@ -35,7 +35,7 @@ def alone(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Alone:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("algorithm", ["sft", "dpo", "online-dpo", "ppo", "grpo", "rloo", "lora"])
+@pytest.mark.parametrize("algorithm", ["sft", "dpo", "online-dpo", "ppo", "grpo", "rloo", "lora", "trajectory"])
 def test_two_processes_make_the_updates_of_one(algorithm: str, alone: Alone, base: Path, tmp_path: Path) -> None:
     launch(2, algorithm, base, tmp_path / "two", alone(algorithm) / "replies.pt")
 
