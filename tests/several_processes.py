@@ -3,7 +3,8 @@
     torchrun --nproc_per_node 2 several_processes.py grpo MODEL FOLDER [REPLIES]
 
 What the model says is written to FOLDER/replies.pt; where such a file of REPLIES is given, it says the same again.
-The weights after every update go to FOLDER/updates.pt, the trained model to FOLDER/model.
+The gradients of every update go to FOLDER/gradients.pt, the weights after it to FOLDER/updates.pt, the trained model
+to FOLDER/model.
 """
 
 from __future__ import annotations
