@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from duologue import cli
-from duologue.cli import app, main
+from duologue.cli import app, main, terminal
 from duologue.metrics import METRICS
 from duologue.tasks import TASKS, load_task
 
@@ -384,5 +383,5 @@ def test_conversations_without_reward_are_told_after_the_tables(
 
 def test_conversations_that_outgrew_the_context_are_told() -> None:
     cell = {"arm": "base", "task": "words", "users": "train", "decoding": "greedy", "count": 7}
-    (line,) = cli._troubles({"lost": [], "greedy": {"lost": []}, "outgrown": [cell]})
+    (line,) = terminal.troubles({"lost": [], "greedy": {"lost": []}, "outgrown": [cell]})
     assert line == "words · users: train · greedy: 7 conversations of base outgrew the model's context and ended there"

@@ -13,8 +13,10 @@ NEEDS_TORCH = (
     "duologue.models.draws",
     "duologue.models.loading",
     "duologue.models.local",
+    "duologue.models.memory",
     "duologue.models.prefixes",
     "duologue.models.rowcache",
+    "duologue.models.size",
     "duologue.models.template",
     "duologue.training.",
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from accelerate.commands.config.config_args import load_config_from_file
 from safetensors.torch import load_file
 
 from duologue.conversation import Message
@@ -48,6 +50,7 @@ learning_rate = 1e-4
 arms = ["base", "trained"]
 conversations = 2
 """
+DOCS = Path(__file__).parents[2] / "docs"
 QUIET = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
 
@@ -173,6 +176,15 @@ def test_what_cannot_train_split_weights_is_refused(
 def test_steps_that_can_be_divided_are_not_refused() -> None:
     for stage in ({"algorithm": "grpo", "groups": 8, "micro_groups": 2}, {"algorithm": "dpo"}, {"algorithm": "ppo"}):
         check_together(recipe(**stage), 2)
+
+
+def test_the_configuration_in_the_docs_is_accelerates(tmp_path: Path) -> None:
+    (shown,) = re.findall(r"^```yaml\n(.*?)^```$", (DOCS / "scale.md").read_text(), re.MULTILINE | re.DOTALL)
+    (tmp_path / "fsdp.yaml").write_text(shown)
+
+    read = load_config_from_file(str(tmp_path / "fsdp.yaml"))
+
+    assert (read.distributed_type, read.num_processes, read.fsdp_config["fsdp_version"]) == ("FSDP", 8, 2)
 
 
 # ---- endpoints, of which each process drives its part
