@@ -21,6 +21,11 @@ def note(job: Job, progress: Progress) -> None:
     progress(2, 2, "whole")
 
 
+def note_gpus(job: Job, progress: Progress) -> None:
+    """Write down which GPUs there are for it."""
+    (Path(job.folder) / "done").write_text(os.environ["CUDA_VISIBLE_DEVICES"])
+
+
 def fail_if_trained(job: Job, progress: Progress) -> None:
     """A training fails; what does not need it would take for ever."""
     if job.kind == "train":

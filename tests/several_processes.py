@@ -155,7 +155,7 @@ def launch(processes: int, *arguments: str | Path, dies: bool = False, **environ
     words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     quiet = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "TRL_EXPERIMENTAL_SILENCE": "1"}
     command = [*words, __file__, *map(str, arguments)]
-    done = subprocess.run(command, env={**os.environ, **quiet, **environment}, capture_output=True, timeout=300)
+    done = subprocess.run(command, env={**os.environ, **quiet, **environment}, capture_output=True, timeout=900)
     assert (done.returncode != 0) is dies, done.stderr.decode()[-4000:]
 
 

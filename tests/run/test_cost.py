@@ -117,6 +117,31 @@ def test_calls_tokens_and_money_are_those_of_a_run_whose_models_keep_to_what_is_
             assert amount.money == pytest.approx(total["cost"], rel=0.02)
 
 
+def test_whole_conversations_sample_what_a_run_does(tmp_path: Path) -> None:
+    changes = [
+        'train.0.unit="conversation"', "train.0.steps=2", "train.0.groups=8", 'evaluate.arms=["trained"]',
+        "evaluate.conversations=8", 'evaluate.decoding=["sampled"]', "run.processes=1",
+    ]  # fmt: skip
+    sets = [part for change in changes for part in ("--set", change)]
+
+    assert call("train", str(QUICKSTART), "--runs", str(tmp_path), *sets, "--quiet") == 0
+    rows = estimate(load_recipe(QUICKSTART, changes), Hardware())
+
+    journal = Journal(tmp_path / "quickstart" / "journal.jsonl")
+    sampled = sum(entry.value["sampled_tokens"] for entry in journal.read("step"))
+    assert 1 / 1.5 < of_part(rows, "trained 0-grpo", "assistant").amounts["expected"].use.written / sampled < 1.5
+
+
+def test_demonstrations_are_as_many_tokens_as_the_recipe_says_they_were() -> None:
+    recipe = ROOT / "recipes" / "tiny.toml"
+    read = sum(
+        row.amounts["expected"].use.read for row in estimate(load_recipe(recipe), Hardware()) if "sft" in row.part
+    )
+
+    assert "About 2.7 million tokens of demonstrations" in recipe.read_text()
+    assert 1 / 1.5 < read / 2.7e6 < 1.5
+
+
 # ---- what becomes of tokens
 
 

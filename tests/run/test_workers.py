@@ -56,6 +56,17 @@ def test_whoever_watches_sees_each_jobs_progress(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(("visible", "seen"), [(None, "0"), ("2,3", "2"), ("", "")])
+def test_a_worker_sees_one_gpu(visible: str | None, seen: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+
+    performed(jobs_to_do.note_gpus, jobs(tmp_path, "train a"))
+
+    assert (tmp_path / "done").read_text() == seen
+
+
 def test_nothing_to_do_starts_nothing(tmp_path: Path) -> None:
     assert performed(jobs_to_do.note, []) == []
 
@@ -100,10 +111,10 @@ def test_a_full_disk_is_named_whatever_the_library_says(tmp_path: Path) -> None:
 def test_an_error_of_torch_on_a_full_disk_is_known_by_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (job,) = jobs(tmp_path, "train a")
     error = RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 41856 vs 41744")
-    assert "fault of ours" in str(workers._explained(error, job))
+    assert "fault of ours" in str(workers.explained(error, job))
     full = SimpleNamespace(total=10**12, used=10**12, free=4096)
     monkeypatch.setattr("shutil.disk_usage", lambda folder: full)
-    assert str(workers._explained(error, job)).startswith("the disk is full: train a")
+    assert str(workers.explained(error, job)).startswith("the disk is full: train a")
 
 
 def test_an_error_of_the_system_is_a_sentence(tmp_path: Path) -> None:

@@ -187,7 +187,7 @@ def four_bits() -> dict[str, Any]:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,
     )
-    return {"quantization_config": config, "device_map": {"": 0}}
+    return {"quantization_config": config, "device_map": {"": torch.cuda.current_device()}}
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 
 from duologue.errors import RecipeError
@@ -77,7 +78,7 @@ def estimate(recipe: Recipe, hardware: Hardware) -> list[Row]:
     """
     check(recipe, recipe.evaluate.arms)
     hardware = _sized(recipe, hardware)
-    counter = _counter(recipe)
+    counter = lru_cache(maxsize=2**16)(_counter(recipe))
     found: dict[tuple[str, str, str, str], dict[str, Amount]] = {}
     for scenario, lengths in SCENARIOS.items():
         for part in parts(recipe, lengths, counter):

@@ -134,9 +134,9 @@ def _conversed(rehearsal: Rehearsal, place: str, arm: Recipe, stage: GrpoSetting
 
 
 def _demonstrated(rehearsal: Rehearsal, place: str, arm: Recipe, stage: SftSettings) -> Part:
-    counts = {task: stage.conversations.get(task.name, 0) for task in arm.tasks()}
-    tokens = sum(count * rehearsal.demonstration(arm, task) for task, count in counts.items() if count)
-    work = f"{sum(counts.values()):,} demonstrations"
+    counts = [(task, stage.conversations.get(task.name, 0)) for task in arm.tasks()]
+    tokens = sum(count * rehearsal.demonstration(arm, task) for task, count in counts if count)
+    work = f"{sum(count for _, count in counts):,} demonstrations"
     return Part(place, work, {}, arm.assistant.model, Learning(stage.epochs * tokens))
 
 

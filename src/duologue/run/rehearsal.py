@@ -22,7 +22,7 @@ from duologue.metrics.base import Counter, Supplies
 from duologue.recipe import Recipe, UserSettings
 from duologue.reward import Scorer
 from duologue.run.folder import fingerprint
-from duologue.run.speech import Lengths
+from duologue.run.speech import Lengths, Speak, scripted
 from duologue.run.stand_ins import StandIns, Use, Who
 from duologue.run.wiring import Wiring, panel, wire, with_users
 from duologue.seeding import derive
@@ -67,6 +67,7 @@ class Rehearsal:
         self._lengths, self._counter = lengths, counter
         self._states: dict[str, State] = {}
         self._conversations: dict[str, Uses] = {}
+        self._scripts: dict[tuple[str, str | None], Speak | None] = {}
 
     def state(self, arm: Recipe, *, candidates: int, deepest: int, count: int) -> State:
         """One of `count` states that are explored.
@@ -159,7 +160,10 @@ class Rehearsal:
         return sum(asyncio.run(_all([one(index) for index in range(PLAYED)]))) / PLAYED
 
     def _books(self, arm: Recipe, task: Task) -> StandIns:
-        return StandIns(arm, task, self._lengths, self._counter)
+        under = (task.name, arm.assistant.prompt)
+        if under not in self._scripts:
+            self._scripts[under] = scripted(task, arm.assistant.prompt, self._lengths.script)
+        return StandIns(arm, task, self._lengths, self._counter, self._scripts[under])
 
 
 async def _all(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:

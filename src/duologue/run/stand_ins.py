@@ -11,7 +11,6 @@ import inspect
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from duologue.conversation import Message
@@ -19,7 +18,7 @@ from duologue.metrics.base import Counter
 from duologue.models.base import Reply, Sampling, Usage
 from duologue.recipe import Recipe, Role
 from duologue.run.endpoints import Endpoints
-from duologue.run.speech import Lengths, Speak, Speech, scripted
+from duologue.run.speech import Lengths, Speak, Speech
 from duologue.sandbox import Sandbox, TestReport
 from duologue.sandbox.settings import SandboxSettings
 from duologue.seeding import digest
@@ -61,14 +60,14 @@ class StandIns(Endpoints):
 
     Args:
         counter: tokens in a text.
+        own: what the assistant says; left out, nothing of sense.
     """
 
-    def __init__(self, recipe: Recipe, task: Task, lengths: Lengths, counter: Counter) -> None:
+    def __init__(self, recipe: Recipe, task: Task, lengths: Lengths, counter: Counter, own: Speak | None) -> None:
         super().__init__()
         self.uses = defaultdict[Who, Use](Use)
-        self.counter = lru_cache(maxsize=4096)(counter)
-        speech = Speech(lengths, self.counter)
-        own = scripted(task, recipe.assistant.prompt, lengths.script)
+        self.counter = counter
+        speech = Speech(lengths, counter)
         replies = speech.program if _runs_programs(recipe, task) else speech.reply
         self._speaks = {"assistant": own or replies, "user": speech.message, "judge": speech.verdict}
 

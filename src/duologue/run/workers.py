@@ -210,6 +210,8 @@ class _Worker:
 def _work(pipe: Connection, perform: Perform) -> None:
     """A worker's life: jobs until the pipe closes."""
     os.dup2(2, 1)  # what libraries print must not stand among a command's results
+    # A trainer that sees several GPUs and has no launcher divides its batches among them in a way of its own.
+    os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]
     warnings.simplefilter("ignore", FutureWarning)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     while True:
