@@ -151,8 +151,15 @@ def test_a_goal_without_an_id_is_named_by_its_content_and_not_by_its_split() -> 
         ({"request": "tea", "facts": ["green"]}, "here: the goal's facts must be an object"),
         ({"request": "tea", "pieces": "green"}, "here: the goal's pieces must be a list of texts"),
         ({"request": "tea", "id": True}, "here: the goal's id must be a text or a number; it is True"),
+        ({"request": "tea", "refrence": "green"}, 'here: a goal has no "refrence"; did you mean "reference"?'),
+        ({"request": {"text": "tea", "fact": {}}}, 'here: a goal\'s request has no "fact"; did you mean "facts"?'),
+        ({"request": {"text": "tea"}, "facts": {}}, 'whose request is an object has no "facts"; known: id, reference'),
     ],
 )
 def test_what_is_no_goal_is_named_with_its_place(row: dict[str, Any], sentence: str) -> None:
     with pytest.raises(DataError, match=sentence):
         parse_goal(row, "here")
+
+
+def test_a_key_without_a_value_says_nothing() -> None:
+    assert parse_goal({"request": "tea", "id": "a", "note": None}, "here") == Goal("a", Request("tea"))

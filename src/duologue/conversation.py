@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, cast
 
 import orjson
 
-from duologue.errors import DataError
+from duologue.errors import DataError, nearest
 from duologue.seeding import digest
 
 Role = Literal["system", "user", "assistant"]
@@ -189,6 +189,11 @@ def _parse_message(row: Any, where: str) -> Message:
     return Message(role, content)
 
 
+IN_REQUEST = ("text", "facts", "pieces")
+IN_GOAL = ("id", "request", "reference", "split")
+"""The keys of a goal's ready form."""
+
+
 def goal_row(goal: Goal) -> dict[str, Any]:
     """A goal in its ready form, from which `parse_goal` makes it again.
 
@@ -202,20 +207,39 @@ def goal_row(goal: Goal) -> dict[str, Any]:
 def parse_goal(row: Mapping[str, Any], where: str) -> Goal:
     """A goal from its ready form: `{"id", "request": {"text", "facts", "pieces"}, "reference"}`.
 
-    The request may be a text, with its facts and pieces beside it. A goal without an id is named by its content.
+    The request may be a text, with its facts and pieces beside it. A goal without an id is named by its content. Its
+    "split" is for whoever reads a file of them.
 
     Raises:
-        DataError: no request, or a part that is not what it should be, naming `where` it stands.
+        DataError: no request, a part that is not what it should be, or one of no known name, naming `where` it stands.
     """
-    given = row.get("request")
-    parts = cast("Mapping[str, Any]", given) if isinstance(given, Mapping) else {**row, "text": given}
-    text, facts, pieces = (parts.get(key) for key in ("text", "facts", "pieces"))
+    parts = _request(row, where)
+    text, facts, pieces = (parts.get(key) for key in IN_REQUEST)
     if not isinstance(text, str) or not text.strip():
         raise DataError(f"{where}: the goal has no request: say what the user wants")
     if facts is not None and not isinstance(facts, Mapping):
         raise DataError(f"{where}: the goal's facts must be an object; they are {facts!r}")
     known = dict(cast("Mapping[str, Any]", facts or {}))
     return Goal(_name(row, where), Request(text, known, _pieces(pieces, where)), row.get("reference"))
+
+
+def _request(row: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    """The parts of a row's request, wherever they stand in it."""
+    given = row.get("request")
+    if not isinstance(given, Mapping):
+        _check_keys(row, (*IN_GOAL, "facts", "pieces"), f"{where}: a goal")
+        return {**row, "text": given}
+    parts = cast("Mapping[str, Any]", given)
+    _check_keys(row, IN_GOAL, f"{where}: a goal whose request is an object")
+    _check_keys(parts, IN_REQUEST, f"{where}: a goal's request")
+    return parts
+
+
+def _check_keys(row: Mapping[str, Any], known: Sequence[str], what: str) -> None:
+    """Refuse what nothing would read; a null says nothing."""
+    unknown = next((key for key, value in row.items() if key not in known and value is not None), None)
+    if unknown is not None:
+        raise DataError(f'{what} has no "{unknown}"{nearest(unknown, known)}')
 
 
 def _name(row: Mapping[str, Any], where: str) -> str:

@@ -135,6 +135,11 @@ async def test_a_reference_without_an_answer_is_no_number() -> None:
         ("7", "$7\\text{ million}$"),
         ("7", "7 \\text{ is wrong}"),
         ("101_2", "101_3"),
+        ("k", "K"),
+        ("2k + 1", "$2K + 1$"),
+        ("K - k", "k - K"),
+        ("\\theta", "\\Theta"),
+        ("\\text{A}", "a"),
     ],
 )
 async def test_what_computation_takes_for_right_and_may_be_wrong_the_judge_decides(reference: str, answer: str) -> None:
@@ -161,6 +166,9 @@ async def test_what_computation_takes_for_right_and_may_be_wrong_the_judge_decid
         ("0.5", "50\\%"),
         ("150", "150%"),
         ("700\\%", "700%"),
+        ("2k", "k + k"),
+        ("\\text{A}", "A"),
+        ("P(A) = 1/2", "P(A) = 2/4"),
     ],
 )
 async def test_what_leaves_no_doubt_is_right_without_a_judge(reference: str, answer: str) -> None:

@@ -23,7 +23,7 @@ from duologue.metrics import (
 )
 from duologue.metrics.bleu import library as words_library, word_bleu
 from duologue.metrics.chrf import library as characters_library
-from duologue.metrics.overlap import Floor
+from duologue.metrics.overlap import Floor, words
 from replying_model import copied, replying
 
 UNRELATED = {
@@ -111,6 +111,14 @@ def test_unrelated_texts_of_one_length_score_near_zero_on_words_and_above_a_thir
     assert max(lengths) < 1.1 * min(lengths)
     assert max(word_bleu(*pair) for pair in pairs) < 0.03
     assert min(character_bleu(*pair) for pair in pairs) > 0.35
+
+
+def test_in_a_script_without_spaces_every_character_is_a_word() -> None:
+    reference = "会议在周一上午九点开始,请大家准时到三楼的会议室。"
+    assert word_bleu(reference, reference) == 1.0
+    assert 0.5 < word_bleu("会议在周二上午九点开始,请大家准时到三楼的会议室。", reference) < 0.95
+    assert word_bleu("猫坐在窗边看着外面慢慢落下来的雪,一动也不动。", reference) < 0.05
+    assert words("会议在周一") == 5 and words("the meeting is on Monday") == 5
 
 
 async def test_what_unrelated_texts_score_is_taken_off() -> None:

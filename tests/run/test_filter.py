@@ -115,7 +115,8 @@ def test_replies_to_one_goal_meet_the_same_luck_whatever_their_ids(tmp_path: Pat
 def test_a_request_may_hold_its_facts(tmp_path: Path) -> None:
     flat = line()
     goal = flat["goal"]
-    nested = {**flat, "goal": {**goal, "id": "g", "request": {"text": goal["request"], "facts": goal["facts"]}}}
+    request = {"text": goal["request"], "facts": goal["facts"]}
+    nested = {**flat, "goal": {"id": "g", "request": request, "reference": goal["reference"]}}
     flat["goal"] = {**goal, "id": "g"}
     one, other = scored(tmp_path, [flat, nested])
     assert one == other
@@ -163,6 +164,7 @@ BAD: list[tuple[dict[str, Any] | str, Any, str]] = [
     (line(goal={"reference": {}}), "r0", "the goal has no request"),
     (line(goal={**GOAL, "request": "  "}), "r0", "the goal has no request"),
     (line(goal={**GOAL, "facts": 3}), "r0", "facts must be an object"),
+    (line(goal={**GOAL, "refrence": 3}), "r0", 'a goal has no "refrence"; did you mean "reference"'),
     (line(goal={"request": "milk"}), "r0", 'facts need "slots" with item, qty, kind, city, time, pay'),
     (line(goal={**GOAL, "reference": None}, reply=ORDER), "r0", 'the goal is not one of task "groceries"'),
     (line(messages=[]), "r0", "a reply is scored after a user message"),

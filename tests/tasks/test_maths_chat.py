@@ -52,6 +52,17 @@ def test_easier_problems_and_those_without_an_answer_are_left_out(change: dict[s
     assert problem(ROW | change, "row 1") is None
 
 
+@pytest.mark.parametrize("level", ["Level 5", "5", 5])
+def test_the_hardest_level_may_be_written_as_a_number(level: str | int) -> None:
+    assert problem(ROW | {"level": level}, "row 1") == problem(dict(ROW), "row 1") is not None
+
+
+def test_a_file_of_easier_problems_says_so(tmp_path: Path) -> None:
+    (tmp_path / "math.jsonl").write_bytes(orjson.dumps(ROW | {"level": 4}))
+    with pytest.raises(DataError, match=r"none of the 1 rows of .*: it takes problems of level 5 whose solution boxes"):
+        load_task("maths-chat", tmp_path / "math.jsonl").goals("train")
+
+
 def test_a_row_of_another_kind_names_its_place() -> None:
     with pytest.raises(DataError, match='row 7: a problem has a "problem" and a "solution"; this row has question'):
         problem({"question": "1+1?"}, "row 7")

@@ -99,12 +99,25 @@ def test_published_rows_are_read_as_the_task_says_and_others_passed_over(tmp_pat
         ({"request": "Tea.", "facts": 3}, "line 2: the goal's facts must be an object; they are 3"),
         ({"request": "Tea.", "pieces": ["a", ""]}, "line 2: the goal's pieces must be a list of texts"),
         ({"request": "Tea.", "id": ["a"]}, "line 2: the goal's id must be a text or a number"),
+        (ready("tea", refrence="green"), r'g.jsonl, line 2: a goal has no "refrence"; did you mean "reference"\?'),
         (ready("rice"), r'line 2: goal "rice" is there already, .*line 1: give each an id of its own'),
     ],
 )
 def test_a_row_that_is_no_goal_is_named(tmp_path: Path, row: dict[str, Any], sentence: str) -> None:
     with pytest.raises(DataError, match=sentence):
         ids(SUMS, written(tmp_path / "g.jsonl", ready("rice"), row), "train")
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        ((), r"g.jsonl is empty: give a goal a line"),
+        (({"question": "0 / 0"},) * 2, r'none of the 2 rows of .*g.jsonl is a goal of task "sums": it takes rows as'),
+    ],
+)
+def test_a_file_without_a_goal_says_why(tmp_path: Path, rows: tuple[dict[str, Any], ...], sentence: str) -> None:
+    with pytest.raises(DataError, match=sentence):
+        ids(SUMS, written(tmp_path / "g.jsonl", *rows), "train")
 
 
 def test_a_published_row_that_stands_there_twice_is_one_goal(tmp_path: Path) -> None:

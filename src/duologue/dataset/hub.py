@@ -26,6 +26,20 @@ def check_name(repository: str) -> None:
         raise RecipeError(f"--push-to-hub {repository}: name it like OWNER/NAME")
 
 
+def check_online() -> None:
+    """Refuse to publish where the environment forbids to ask the hub.
+
+    Raises:
+        RecipeError: it does.
+        MissingDependency: `huggingface_hub` is not installed.
+    """
+    if needed("huggingface_hub.constants", "--push-to-hub").HF_HUB_OFFLINE:
+        raise RecipeError(
+            "--push-to-hub: the environment keeps this process from the hub (HF_HUB_OFFLINE): unset it, or leave the "
+            "option out and publish later with the same command, which makes nothing twice"
+        )
+
+
 def push(folder: Path, repository: str, message: str) -> str:
     """Put a data set on the hub, as one commit; sets of an earlier one that it does not have any more are deleted.
 

@@ -15,7 +15,7 @@ from duologue.conversation import Goal
 from duologue.errors import MissingDependency
 from duologue.metrics.base import Metric
 from duologue.metrics.extraction import Extractor
-from duologue.metrics.overlap import DOCUMENT, over_floor, overlap
+from duologue.metrics.overlap import DOCUMENT, apart, over_floor, overlap
 
 if TYPE_CHECKING:
     from sacrebleu.metrics.bleu import BLEU
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 def bleu(extract: Extractor, artefact: str = DOCUMENT) -> Metric:
     """Sentence BLEU of the artefact and the goal's reference: 0 to 1; 0 where the assistant gave none.
 
-    Up to four words in a row, tokenized as in WMT ("13a"), by sacrebleu. (Papineni et al., 2002.) One call to extract,
-    shared with other metrics of the same artefact; then milliseconds. None where the reference has no text, or
+    Up to four words in a row, tokenized as in WMT ("13a"), by sacrebleu. (Papineni et al., 2002.) Where a script sets
+    no space between words, as Chinese does, each of its characters is one. One call to extract, shared with other
+    metrics of the same artefact; then milliseconds. None where the reference has no text, or
     extraction fails.
 
     Raises:
@@ -54,7 +55,7 @@ def word_bleu(text: str, reference: str) -> float:
     >>> round(word_bleu("the cat sat on the mat", "the cat sat on a mat"), 2)
     0.54
     """
-    return min(1.0, library().sentence_score(text, [reference]).score / 100)
+    return min(1.0, library().sentence_score(apart(text), [apart(reference)]).score / 100)
 
 
 @cache

@@ -6,8 +6,9 @@ answer of several formulas, are not taken apart but left to the judge: "more tha
 a 1".
 
 The judge is asked, too, where math-verify takes for right what may be wrong: an equation whose sides differ ("8 = 7",
-"2x = 7"), a set in place of what has an order, a percentage above 100 that is right only as a hundredth; and where it
-takes for wrong what may be right: a value in another unit than the reference's. The same value in another unit is
+"2x = 7"), a set in place of what has an order, a letter that stands in both cases ("k" and "K" are the same to it), a
+percentage above 100 that is right only as a hundredth; and where it takes for wrong what may be right: a value in
+another unit than the reference's. The same value in another unit is
 wrong ("12 m" for "12 cm"); a unit that only one of the two states changes nothing.
 
 Wrong in known ways: a sum that is not worked out counts as its value (see `duologue.metrics.equality`); a decimal
@@ -64,6 +65,7 @@ _BASE = re.compile(r"\d\s*_")
 _LETTER = r"(?:\\[a-zA-Z]+\s*(?:[A-Z]+|[a-z])?|[A-Z]+|[a-z])'*(?:_\{?\w+\}?)?(?:\s*\([^()]*\))?"
 _NAME = re.compile(rf"\s*\(?\s*{_LETTER}(?:\s*,\s*{_LETTER})*\s*\)?\s*")
 """A side of an equation that has no value of its own: "x", "P(A)", "\\angle ABC", "(x, y)"."""
+_SYMBOL = re.compile(rf"{_NAMED.pattern}|\\[a-zA-Z]+|[a-zA-Z]")
 _SEVERAL = re.compile(r"\d\s+\d|\d\s*:\s+\d|\d\.\s")
 
 
@@ -135,6 +137,8 @@ async def compared(reference: str, answer: str) -> Equality:
 
 async def _doubt(reference: str, answer: str) -> str | None:
     """Why an answer that math-verify takes for the same may be another; None where nothing speaks for that."""
+    if _in_both_cases(reference + " " + answer):
+        return "a letter stands in both cases"
     if {_brackets(reference), _brackets(answer)} == {"in order", "a set"}:
         return "one is a set, and the other is in order"
     if "=" not in reference and not all([await _holds(equation) for equation in _equations(answer)]):
@@ -142,6 +146,12 @@ async def _doubt(reference: str, answer: str) -> str | None:
     if "%" in answer and "%" not in reference and not await _is_share(reference, answer):
         return "it is a percentage above 100"
     return None
+
+
+def _in_both_cases(expressions: str) -> bool:
+    """Whether two symbols there differ in case alone."""
+    symbols = {_TEXT.sub(r"\1", symbol).strip() for symbol in _SYMBOL.findall(expressions)}
+    return len({symbol.lower() for symbol in symbols}) < len(symbols)
 
 
 def _brackets(expression: str) -> str | None:

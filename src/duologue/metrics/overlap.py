@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
@@ -24,6 +25,12 @@ OTHERS = 8
 """References that make a floor at most."""
 FEWEST = 2
 """And at least."""
+
+UNSPACED = re.compile(
+    r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
+    r"\u2e80-\u312f\u31a0-\u9fff\uf900-\ufaff\ufe30-\ufe4f\uff00-\uffef\U00020000-\U0003134f]"
+)
+"""A character of Thai, Lao, Burmese, Khmer, Chinese or Japanese, or of their punctuation."""
 
 Measure = Callable[[str, str], float]
 """(text, reference) → how much of the one is in the other, 0 to 1."""
@@ -42,9 +49,22 @@ def reference_text(goal: Goal) -> str | None:
     return reference if isinstance(reference, str) and reference.strip() else None
 
 
+def apart(text: str) -> str:
+    """A text with white space around each character of a script that sets none between words.
+
+    >>> apart("那时 BLEU 的值")
+    '那 时  BLEU 的 值'
+    """
+    return UNSPACED.sub(r" \g<0> ", text).strip() if UNSPACED.search(text) else text
+
+
 def words(text: str) -> int:
-    """The words of a text: what white space parts."""
-    return len(text.split())
+    """The words of a text: what white space parts, and each character of a script that sets none.
+
+    >>> words("the cat sat"), words("猫坐着")
+    (3, 3)
+    """
+    return len(apart(text).split())
 
 
 def overlap(measure: Measure, extract: Extractor, artefact: str) -> Metric:

@@ -115,6 +115,7 @@ def check_build(recipe: Recipe, layouts: Collection[str], repository: str | None
         hub.check_name(repository)
         if recipe.build.license is None:
             raise RecipeError('build.license: say under which licence it is published, like license = "cc-by-4.0"')
+        hub.check_online()
     for fault in _faults(recipe):
         raise RecipeError(f"build: {fault}")
     for name in recipe.build.assistants:

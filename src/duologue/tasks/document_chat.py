@@ -58,6 +58,7 @@ def summarised(goal: Goal, made: Summary) -> Goal:
 SOURCE = Source(
     name="document-chat",
     read=article,
+    reads=f"articles of {SHORTEST} to {LONGEST} words",
     hub=Hub("Kamaljp/medium_articles"),
     prepare=Preparation("summary", Summary, summarised, needed=True),
 )

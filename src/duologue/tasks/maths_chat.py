@@ -21,7 +21,8 @@ from duologue.tasks.rows import Fields
 from duologue.tasks.source import Hub, Source
 from duologue.users.presented import PRESENTED
 
-LEVEL = "Level 5"
+LEVELS = ("Level 5", "5", 5)
+"""How published rows write the hardest level."""
 
 
 def problem(row: Fields, where: str) -> Goal | None:
@@ -31,12 +32,18 @@ def problem(row: Fields, where: str) -> Goal | None:
         there = ", ".join(row) or "nothing"
         raise DataError(f'{where}: a problem has a "problem" and a "solution"; this row has {there}')
     found = boxed(solution)
-    if row.get("level", LEVEL) != LEVEL or not found or not text.strip():
+    if row.get("level", LEVELS[0]) not in LEVELS or not found or not text.strip():
         return None
     return Goal(digest((text,)), Request(text.strip()), {"answer": found[-1], "solution": solution})
 
 
-SOURCE = Source(name="maths-chat", read=problem, hub=Hub("lighteval/MATH-Hard"), prepare=PIECES)
+SOURCE = Source(
+    name="maths-chat",
+    read=problem,
+    reads="problems of level 5 whose solution boxes an answer",
+    hub=Hub("lighteval/MATH-Hard"),
+    prepare=PIECES,
+)
 
 TASK = Task(
     name="maths-chat",

@@ -69,6 +69,8 @@ class Source:
     """The task's; of its own goals, too."""
     read: Reader | None = None
     """How a published row becomes a goal; None where there is no published form."""
+    reads: str = "rows as they were published"
+    """Which of those it has goals of, where `read` passes others over."""
     hub: Hub | None = None
     prepare: Preparation[Any] | None = None
     """What a model adds to a goal, with `duologue goals`."""
@@ -78,7 +80,8 @@ class Source:
     def goals(self, path: str | None = None) -> Callable[[str], Sequence[Goal]]:
         """What `Task.goal_maker` is: "train" or "test" → the goals there.
 
-        It raises DataError: nothing there, a row that is none (naming its place), or an id given twice; and
+        It raises DataError: nothing there, a row that is none (naming its place), rows that are all passed over, or an
+        id given twice; and
         MissingDependency where a library that reads it is missing.
         """
         return lambda split: _read(self, path, _state(path))[split]
@@ -98,12 +101,20 @@ class Source:
             DataError, MissingDependency: as `goals`.
         """
         known: dict[str, Placed] = {}
-        for row in self._rows(path):
+        count = 0
+        for count, row in enumerate(self._rows(path), 1):
             found = self._placed(row)
             if found is None or _is_again(found, known.get(found.goal.id)):
                 continue
             known[found.goal.id] = found
             yield found
+        if not known:
+            raise DataError(self._nothing(path, count))
+
+    def _nothing(self, path: str | None, rows: int) -> str:
+        if not rows:
+            return f'{path} is empty: give a goal a line, like {{"id": "tea", "request": "You want…"}}'
+        return f'none of the {rows} rows of {path} is a goal of task "{self.name}": it takes {self.reads}'
 
     def _rows(self, path: str | None) -> Iterator[Row]:
         if path is None:
