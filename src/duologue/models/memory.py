@@ -10,9 +10,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from duologue.errors import ModelError
 from duologue.models.size import parameters
@@ -35,7 +37,7 @@ class Need:
     """What makes up the bytes."""
 
 
-def to_play(model: nn.Module, dtype: torch.dtype | str | None, *, four_bit: bool = False) -> Need:
+def to_play(model: PreTrainedModel, dtype: torch.dtype | str | None, *, four_bit: bool = False) -> Need:
     """What a model takes that only replies.
 
     Args:
@@ -47,7 +49,7 @@ def to_play(model: nn.Module, dtype: torch.dtype | str | None, *, four_bit: bool
     return Need(count, count * size, f"{size:g} bytes a weight")
 
 
-def to_train(model: nn.Module, adapter: int | None, *, four_bit: bool = False) -> Need:
+def to_train(model: PreTrainedModel, adapter: int | None, *, four_bit: bool = False) -> Need:
     """What a model takes that is trained: all of it in 32 bits, or an adapter beside it.
 
     Args:
@@ -61,10 +63,10 @@ def to_train(model: nn.Module, adapter: int | None, *, four_bit: bool = False) -
     return Need(count, frozen.bytes + LEARNED * adapter, told)
 
 
-def adapter_size(model: nn.Module, rank: int, targets: tuple[str, ...]) -> int:
+def adapter_size(model: PreTrainedModel, rank: int, targets: tuple[str, ...]) -> int:
     """The weights of an adapter of low rank on a model's linear layers, or on those whose names end so."""
     layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear)}
-    words = model.get_output_embeddings()
+    words: Any = model.get_output_embeddings()
     chosen = [
         layer
         for name, layer in layers.items()

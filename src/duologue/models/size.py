@@ -8,13 +8,13 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from duologue.models import BUILT_IN
 
 
-def blueprint(source: str | Path) -> nn.Module | None:
+def blueprint(source: str | Path) -> PreTrainedModel | None:
     """A model's layers without their weights (on torch's device "meta").
 
     None where its config is not on this machine, or is none of a causal language model: whoever loads it says why.
