@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 import pytest
+from huggingface_hub import constants
 
 from duologue.cli import main
 from duologue.dataset.published import read
@@ -363,12 +364,12 @@ def test_a_data_set_is_put_on_the_hub_as_one_commit_in_a_private_repository(parq
         assert hub.commits == ["first"]
 
 
-def test_what_may_not_be_published_from_here_is_said_before_anything_is_made(tmp_path: Path) -> None:
-    constants: Any = import_module("huggingface_hub.constants")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(constants, "HF_HUB_OFFLINE", True)
-        with pytest.raises(RecipeError, match=r"keeps this process from the hub \(HF_HUB_OFFLINE\): unset it"):
-            built(tmp_path, repository="owner/set", build={"license": "cc0-1.0"})
+def test_what_may_not_be_published_from_here_is_said_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(RecipeError, match=r"keeps this process from the hub \(HF_HUB_OFFLINE\): unset it"):
+        built(tmp_path, recipe(build={"license": "cc0-1.0"}), repository="owner/set")
     assert not any(tmp_path.iterdir())
 
 

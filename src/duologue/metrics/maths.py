@@ -137,7 +137,7 @@ async def compared(reference: str, answer: str) -> Equality:
 
 async def _doubt(reference: str, answer: str) -> str | None:
     """Why an answer that math-verify takes for the same may be another; None where nothing speaks for that."""
-    if _in_both_cases(reference + " " + answer):
+    if reference != answer and _in_both_cases(f"{reference} {answer}"):
         return "a letter stands in both cases"
     if {_brackets(reference), _brackets(answer)} == {"in order", "a set"}:
         return "one is a set, and the other is in order"
@@ -150,7 +150,7 @@ async def _doubt(reference: str, answer: str) -> str | None:
 
 def _in_both_cases(expressions: str) -> bool:
     """Whether two symbols there differ in case alone."""
-    symbols = {_TEXT.sub(r"\1", symbol).strip() for symbol in _SYMBOL.findall(expressions)}
+    symbols = set(_SYMBOL.findall(expressions))
     return len({symbol.lower() for symbol in symbols}) < len(symbols)
 
 

@@ -69,13 +69,13 @@ class Source:
     """The task's; of its own goals, too."""
     read: Reader | None = None
     """How a published row becomes a goal; None where there is no published form."""
-    reads: str = "rows as they were published"
-    """Which of those it has goals of, where `read` passes others over."""
     hub: Hub | None = None
     prepare: Preparation[Any] | None = None
     """What a model adds to a goal, with `duologue goals`."""
     check: Check | None = None
     """What `duologue goals` asks of each goal before: published rows are none without, and who fails it is left out."""
+    reads: str = "rows as they were published"
+    """Which of those it has goals of, where `read` passes others over."""
 
     def goals(self, path: str | None = None) -> Callable[[str], Sequence[Goal]]:
         """What `Task.goal_maker` is: "train" or "test" → the goals there.
@@ -101,15 +101,16 @@ class Source:
             DataError, MissingDependency: as `goals`.
         """
         known: dict[str, Placed] = {}
-        count = 0
-        for count, row in enumerate(self._rows(path), 1):
+        rows = 0
+        for row in self._rows(path):
+            rows += 1
             found = self._placed(row)
             if found is None or _is_again(found, known.get(found.goal.id)):
                 continue
             known[found.goal.id] = found
             yield found
         if not known:
-            raise DataError(self._nothing(path, count))
+            raise DataError(self._nothing(path, rows))
 
     def _nothing(self, path: str | None, rows: int) -> str:
         if not rows:
