@@ -2,7 +2,7 @@
 
     torchrun --nproc_per_node 2 several_processes.py grpo MODEL FOLDER [REPLIES]
 
-What the model says is written to FOLDER/replies.pt; where such a file of REPLIES is given, it says the same again.
+What the model draws is written to FOLDER/replies.pt; where such a file of REPLIES is given, it says the same again.
 The gradients of every update go to FOLDER/gradients.pt, the weights after it to FOLDER/updates.pt, the trained model
 to FOLDER/model.
 """
@@ -47,7 +47,7 @@ from duologue.training.settings import (
 from training_stage import a_stage, weights
 
 SMALL: dict[str, Any] = {
-    "learning_rate": 3e-4,
+    "learning_rate": 1e-4,
     "max_grad_norm": 1e9,
     "warmup": 0,
     "save_steps": None,
@@ -70,19 +70,17 @@ SETTINGS: dict[str, TrainSettings] = {
 
 
 class Recorded:
-    """A model whose replies are kept, or said again as they were kept."""
+    """A model whose replies are kept, or said again as they were kept; with split weights it draws its own, too."""
 
     def __init__(self, model: LocalModel, kept: dict[int, Reply] | None) -> None:
         self._model, self._kept = model, kept
-        self.said: dict[int, Reply] = {}
+        self.drawn: dict[int, Reply] = {}
 
     async def reply(self, messages: Sequence[Message], *, seed: int, sampling: Sampling) -> Reply:
         key = derive(seed, *(message.content for message in messages))
-        if self._kept is None:
-            self.said[key] = await self._model.reply(messages, seed=seed, sampling=sampling)
-        else:
-            self.said[key] = self._kept[key]
-        return self.said[key]
+        if self._kept is None or splits():
+            self.drawn[key] = await self._model.reply(messages, seed=seed, sampling=sampling)
+        return (self._kept or self.drawn)[key]
 
     def count_tokens(self, text: str) -> int:
         return self._model.count_tokens(text)
@@ -137,12 +135,12 @@ def train(algorithm: str, model: Path, folder: Path, replies: Path | None) -> No
 
         run_stage(settings, replace(stage, partners=spoken))
     assert (AcceleratorState().distributed_type == DistributedType.FSDP) == splits(), "weights were not split"
-    said = {key: reply for each in ranks.gathered([recorded.said]) for key, reply in each.items()}
+    drawn = {key: reply for each in ranks.gathered([recorded.drawn]) for key, reply in each.items()}
     if ranks.is_first():
         torch.save([*updates, weights(stage)], folder / "updates.pt")
         if not splits():
             torch.save(gradients, folder / "gradients.pt")
-        torch.save(said, folder / "replies.pt")
+        torch.save(drawn, folder / "replies.pt")
         policy.save(folder / "model")
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 
 import pytest
 import torch
 
+from duologue.models.base import Reply
 from duologue.models.local import LocalModel
 from several_processes import SETTINGS, launch
 
@@ -53,14 +54,22 @@ def test_two_processes_make_the_updates_of_one(algorithm: str, alone: Alone, bas
 def test_split_weights_are_whole_where_the_policy_replies(
     algorithm: str, version: str, alone: Alone, base: Path, tmp_path: Path
 ) -> None:
-    launch(2, algorithm, base, tmp_path / "split", FSDP_VERSION=version, **FSDP)
+    folders = alone(algorithm), tmp_path / "split"
+    launch(2, algorithm, base, folders[1], folders[0] / "replies.pt", FSDP_VERSION=version, **FSDP)
 
-    whole, split = (
-        torch.load(each / "replies.pt", weights_only=False) for each in (alone(algorithm), tmp_path / "split")
-    )
-    assert {key: reply.ids for key, reply in split.items()} == {key: reply.ids for key, reply in whole.items()}
-    torch.testing.assert_close(logits(tmp_path / "split"), logits(alone(algorithm)), atol=1e-4, rtol=0)
-    assert (logits(tmp_path / "split") - logits(base.parent)).abs().max() > 1e-2
+    whole, split = (torch.load(folder / "replies.pt", weights_only=False) for folder in folders)
+    assert whole.keys() == split.keys()
+    equal = [agree(split[key], reply) for key, reply in whole.items()]
+    assert sum(equal) > 0.95 * len(equal)  # rounding may tip a draw
+    torch.testing.assert_close(logits(folders[1]), logits(folders[0]), atol=1e-4, rtol=0)
+    assert (logits(folders[1]) - logits(base.parent)).abs().max() > 1e-2
+
+
+def agree(one: Reply, other: Reply) -> bool:
+    """Whether two draws are the same; up to where they are not, their log-probabilities have to be."""
+    shared = sum(1 for _ in takewhile(lambda ids: ids[0] == ids[1], zip(one.ids or (), other.ids or (), strict=False)))
+    assert (one.logprobs or ())[:shared] == pytest.approx((other.logprobs or ())[:shared], abs=1e-4)
+    return one.ids == other.ids
 
 
 def logits(folder: Path) -> torch.Tensor:
