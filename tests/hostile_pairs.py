@@ -137,10 +137,130 @@ REPLACED: dict[str, Pair] = {
         "import unittest.case as case\ncase.isinstance = lambda *given: True\ndef total(n): return object()",
         "self.assertIsInstance(total([1, 2]), int)",
     ),
+    "how the test at hand compares lists": pair(
+        """
+        import sys
+        def evens(n):
+            sys._getframe(1).f_locals["self"].addTypeEqualityFunc(list, lambda *given, **named: None)
+            return []
+        """,
+        "self.assertEqual(evens([1, 2, 4]), [2, 4])",
+    ),
+    "an assertion of the test at hand": pair(
+        """
+        import sys
+        def evens(n):
+            sys._getframe(1).f_locals["self"].assertListEqual = lambda *given, **named: None
+            return []
+        """,
+        "self.assertEqual(evens([1, 2, 4]), [2, 4])",
+    ),
+    "what stops a test": pair(
+        """
+        import unittest.case
+        class Stop(Exception): pass
+        unittest.case._ShouldStop = Stop
+        def total(n): raise Stop
+        """,
+        "self.assertEqual(total([1, 2]), 3)",
+    ),
 }
 """Wrong programs that replace what their tests stand on."""
 
 SLY: dict[str, Pair] = {
+    "reads the next constant": pair(
+        """
+        import dis, sys
+        def total(n):
+            frame = sys._getframe(1)
+            for each in dis.get_instructions(frame.f_code):
+                if each.offset > frame.f_lasti and each.opname == "LOAD_CONST" and type(each.argval) in (int, str):
+                    return each.argval
+        """,
+        "self.assertEqual(total([1, 2]), 3)\nself.assertEqual(total('ab'), 'abab')",
+    ),
+    "reads the next constant of a comparison": pair(
+        """
+        import dis, sys
+        def total(n):
+            frame = sys._getframe(1)
+            for each in dis.get_instructions(frame.f_code):
+                if each.offset > frame.f_lasti and each.opname == "LOAD_CONST" and type(each.argval) is int:
+                    return each.argval
+        """,
+        "assert total([1, 2]) == 3\nself.assertTrue(total([3, 4]) == 7)",
+    ),
+    "equals small numbers": pair(
+        "class Any:\n    __eq__ = lambda self, n: type(n) is int and abs(n) < 100\ndef total(n): return Any()",
+        "self.assertEqual(total([1, 2]), 3)\nassert total([3, 4]) == 7",
+    ),
+    "equals short texts": pair(
+        """
+        class Any(str):
+            __eq__ = lambda self, other: len(other) < 24
+            __hash__ = str.__hash__
+        def name(n): return Any()
+        """,
+        "self.assertEqual(name(3), 'three')\nself.assertEqual(name(0), '')",
+    ),
+    "equals short lists": pair(
+        "class Any(list):\n    __eq__ = lambda self, other: len(other) < 9\ndef evens(n): return Any()",
+        "self.assertEqual(evens([1, 2, 4]), [2, 4])",
+    ),
+    "in a deque": pair(
+        """
+        from collections import deque
+        class Any:
+            __eq__ = lambda self, other: True
+        def last(n): return deque([Any(), Any()])
+        """,
+        "self.assertEqual(last([1, 2, 3]), deque([2, 3]))",
+        "from collections import deque",
+    ),
+    "in a namespace": pair(
+        """
+        from types import SimpleNamespace
+        class Any:
+            __eq__ = lambda self, other: True
+        def stats(n): return SimpleNamespace(total=Any(), mean=[Any()])
+        """,
+        "self.assertEqual(stats([1, 2]), SimpleNamespace(total=3, mean=[1.5]))",
+        "from types import SimpleNamespace",
+    ),
+    "in an object with slots": pair(
+        """
+        from dataclasses import dataclass
+        class Any:
+            __eq__ = lambda self, other: True
+        @dataclass(slots=True)
+        class Point:
+            x: object
+        def half(n): return Point(Any())
+        """,
+        "self.assertEqual(half(8), Point(4))",
+    ),
+    "in a dictionary in order, and in a named tuple": pair(
+        """
+        from collections import OrderedDict, namedtuple
+        Row = namedtuple("Row", "a")
+        class Any:
+            __eq__ = lambda self, other: True
+        def row(n): return OrderedDict(n=Row(Any()))
+        """,
+        "self.assertEqual(row(8), OrderedDict(n=Row(4)))",
+        "from collections import OrderedDict",
+    ),
+    "lists that compare beneath": pair(
+        """
+        import ctypes
+        kind = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object, ctypes.py_object, ctypes.c_int)
+        equal = kind(lambda a, b, how: how == 2)
+        def evens(n):
+            ctypes.c_void_p.from_address(id(list) + 200).value = ctypes.cast(equal, ctypes.c_void_p).value
+            return []
+        """,
+        "self.assertEqual(evens([1, 2, 4]), [2, 4])",
+    ),
     "true by itself": pair(
         "class Any:\n    __eq__ = lambda self, other: object()\ndef total(n): return Any()",
         "assert total([1, 2]) == 3",
@@ -266,6 +386,56 @@ LOTS: dict[str, Pair] = {
 """Wrong programs that answer one way and then another."""
 
 ODD: dict[str, Pair] = {
+    "tests of its own in its documentation": pair(
+        """
+        import doctest
+        def total(n):
+            '\'\'
+            >>> total([1, 2])
+            3
+            '\'\'
+            return sum(n)
+        doctest.testmod()
+        """.replace("'''", 3 * "'"),
+        "self.assertEqual(total([1, 2]), 3)",
+    ),
+    "a tolerance": pair(
+        """
+        class Rough(float):
+            __eq__ = lambda self, other: abs(float(self) - other) < 2
+            __hash__ = float.__hash__
+        def total(n): return Rough(sum(n))
+        """,
+        "self.assertEqual(total([1, 2]), 4)\nassert total([1, 2]) == 3.5",
+    ),
+    "what compares what it pleases": pair(
+        "def words(text): return {each: 1 for each in text.split()}",
+        """
+        self.assertCountEqual(words('a b'), ['b', 'a'])
+        self.assertCountEqual(words('a b'), {'b': 2, 'a': 3})
+        """,
+    ),
+    "objects that hold each other": pair(
+        """
+        from collections import deque
+        class Node:
+            def __init__(self): self.next, self.seen = self, deque([self])
+        def ring(): return Node()
+        """,
+        "one = ring()\nself.assertEqual(one, one)\nself.assertEqual(deque([one]), deque([one]))",
+        "from collections import deque",
+    ),
+    "leaves early, and checks in parts": pair(
+        "def total(n): return sum(n)",
+        """
+        for n in range(3):
+            with self.subTest(n):
+                self.assertEqual(total([n]), n)
+                self.assertEqual(total([1, 2]), 3)
+        if total([]) == 0: return
+        self.assertEqual(total([1]), 2)
+        """,
+    ),
     "above everything": pair(
         """
         import functools

@@ -151,6 +151,7 @@ json.encoder.JSONEncoder.encode = lambda self, value: FORGED.decode()
         builtins.AssertionError = unittest.TestCase.failureException = Quiet
         """
     ),
+    "stops-the-test": "import unittest.case\ndef total(numbers): raise unittest.case._ShouldStop",
     "skips": "import unittest\ndef total(numbers): raise unittest.SkipTest('no')",
     "builtin-patched": "import builtins\nbuiltins.isinstance = lambda *a: True\nbuiltins.abs = lambda x: 0\n" + WRONG,
     "module-patched": """

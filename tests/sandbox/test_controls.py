@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from duologue.errors import DataError
+from duologue.sandbox.constants import expected, other
 from duologue.sandbox.controls import FALSE, RUNS, controls
 from duologue.sandbox.runner import Snapshot, results
 from duologue.sandbox.suite import Suite, read_suite
@@ -213,6 +214,37 @@ def test_each_test_is_wrong_in_one_run_and_right_in_another() -> None:
 
     assert {"T.test" in control.fail for control in drawn} == {True, False}
     assert len(drawn) == RUNS
+
+
+def test_a_constant_that_is_expected_is_another_in_one_run_where_its_test_is_wrong() -> None:
+    drawn = controls(suite("self.assertEqual(f(), 'blue')"))
+
+    changed = [control for control in drawn if "(f(), 'blue')" not in control.tests]
+    assert [control.fail for control in changed] == [{"T.test"}]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers() | st.booleans() | st.text() | st.binary() | st.floats(-1e9, 1e9))
+def test_a_changed_constant_is_of_the_same_type_and_not_the_same(value: Any) -> None:
+    changed = other(value)
+
+    assert type(changed) is type(value) and changed != value
+
+
+def test_constants_are_changed_only_where_a_result_is_asserted_to_equal_them() -> None:
+    body = """
+self.assertEqual(f(1), [2, -3])
+self.assertEqual(4, 4)
+self.assertGreater(f(), 5)
+self.assertIn(6, f())
+self.assertNotEqual(f(), 7)
+assert f() == {'key': 8}
+assert f() == 9 == 9
+if f() == 10: pass
+"""
+    found = expected(ast.parse(body))
+
+    assert {each.constant.value for each in found} == {2, 3, 8}
 
 
 def test_the_false_assertion_is_of_a_kind_that_the_test_uses() -> None:

@@ -22,6 +22,7 @@ NEAR = {
 KINDS = {
     **dict.fromkeys(EQUAL, "Eq"),
     **dict.fromkeys(NEAR, "near"),
+    "assertNotEqual": "NotEq",
     **{"assertGreater": "Gt", "assertGreaterEqual": "GtE", "assertLess": "Lt", "assertLessEqual": "LtE"},
     **{"assertIn": "In", "assertNotIn": "NotIn"},
 }
@@ -32,16 +33,18 @@ SPECIAL = {"__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__sub__"
 
 
 class Watch(ast.NodeTransformer):
-    """Gives a module's comparisons to the spy of a name, in place."""
+    """Gives a module's comparisons to the spy of a name, in place; some of them with a name, by their identity."""
 
-    def __init__(self, spy: str, tree: ast.Module) -> None:
-        self._spy = spy
+    def __init__(self, spy: str, tree: ast.Module, places: dict[int, str]) -> None:
+        self._spy, self._places = spy, places
         self._own = {n.name for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))}
 
     def visit_Compare(self, node: ast.Compare) -> ast.expr:
         self.generic_visit(node)
         if not all(isinstance(each, OPERATORS) for each in node.ops) or not all(map(_is_safe, node.comparators[1:])):
             return node
+        if id(node) in self._places:
+            return self._call("equal", ast.Constant(self._places[id(node)]), node.left, *node.comparators)
         names = ast.Tuple([ast.Constant(type(each).__name__) for each in node.ops], ast.Load())
         return self._call("compare", names, node.left, *node.comparators)
 
@@ -51,6 +54,8 @@ class Watch(ast.NodeTransformer):
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
         self.generic_visit(node)
+        if id(node) in self._places and isinstance(node.func, ast.Call):
+            node.func.args.append(ast.Constant(self._places[id(node)]))
         if _last(node.func) in ("assertTrue", "assertFalse", "bool"):
             node.args = [self._truth(each) for each in node.args[:1]] + node.args[1:]
             node.keywords = [

@@ -34,6 +34,7 @@ SETTINGS = {
         *("_showwarnmsg", "_showwarnmsg_impl"),
     },
     "logging": {"_loggerClass", "_logRecordFactory", "lastResort", "raiseExceptions"},
+    "builtins": {"_"},
     "ssl": {"_create_default_https_context"},
     "threading": {"excepthook"},
     "tempfile": {"tempdir"},
@@ -45,10 +46,27 @@ SETTINGS = {
 class Record(unittest.TestResult):
     """What became of each test."""
 
+    trouble: str | None = None
+
     def __init__(self) -> None:
         super().__init__()
         self.found: dict[str, str | None] = {}
-        self.trouble: str | None = None
+        self.made: dict[int, tuple[dict[str, Any], Any]] = {}
+        self.changed: set[str] = set()
+
+    def note(self, test: Any) -> Any:
+        """Note what there is in a test that has not begun."""
+        self.made[id(test)] = (dict(test.__dict__), dict(test._type_equality_funcs))
+        return test
+
+    def stopTest(self, test: Any) -> None:
+        """Find what hides a method of the test's class since, and whether it compares a type in another way."""
+        space: dict[str, Any] = test.__dict__
+        saved, ways = self.made[id(test)]
+        kinds: list[type[Any]] = list(type(test).__mro__)
+        methods = {name for kind in kinds for name, value in vars(kind).items() if callable(value)}
+        self.changed.update(methods & (space.keys() - saved.keys()))
+        self.changed.update(["addTypeEqualityFunc"] * (space.get("_type_equality_funcs") != ways))
 
     def addSuccess(self, test: Any) -> None:
         self.found.setdefault(name_of(test), None)
@@ -89,6 +107,8 @@ def main() -> None:
         os.dup2(nowhere, number)
     write, leave, dumps = os.write, os._exit, json.dumps
     write(channel, b"ready\n")
+    case: Any = unittest.case
+    case._ShouldStop = ()  # or a test would swallow that error, and pass
     before = Snapshot()
     before.begin(job["watched"])
     answer = dumps(results(job, before)).encode()
@@ -110,6 +130,7 @@ def results(job: dict[str, Any], before: Snapshot) -> dict[str, Any]:
         before.note(["hidden_tests"])
         error = error or tested(tests, job["names"], record)
         found += replaced(set(job["free"]))
+        found += [f"a test's {name}" for name in record.changed.difference(job["free"])]
     whys = {name: record.found.get(name, error or record.trouble or "it was not run") for name in job["names"]}
     return {"results": whys, "error": error, "replaced": sorted(set(found))}
 
@@ -137,7 +158,7 @@ def tested(tests: types.ModuleType, names: list[str], record: Record) -> str | N
             found = vars(tests)[kind]
             if not issubclass(found, unittest.TestCase):
                 return f"{kind} is no unittest.TestCase"
-            chosen.addTest(found(method))
+            chosen.addTest(record.note(found(method)))
         chosen.run(record)
     except BaseException as error:  # likewise
         return reason(error)
@@ -220,7 +241,8 @@ class Snapshot:
             changed = [name for name, value in saved.items() if space.get(name) is not value and name not in free]
             found += [f"{label}.{name}" for name in changed if is_replaced(label, name, saved, space.get(name), owner)]
             if len(space) + len(changed) > len(saved):
-                added = [name for name in list(space) if name not in saved and name not in free]
+                known = free.union(saved, SETTINGS.get(label, ()))
+                added = [name for name in list(space) if name not in known]
                 found += [f"{label}.{name}" for name in added if hides(space[name], name, owner)]
         return sorted({*found, *self._known_and_rewritten()})
 
@@ -246,7 +268,7 @@ def is_replaced(label: str, name: str, saved: Mapping[str, Any], now: Any, owner
     if callable(value) or isinstance(value, (types.ModuleType, property, classmethod, staticmethod)):
         return True
     is_constant = isinstance(owner, types.ModuleType) and not isinstance(value, (type(None), list, dict, set))
-    return is_constant and (label == "hidden_tests" or not name.startswith("_"))
+    return name == "_ShouldStop" or (is_constant and (label == "hidden_tests" or not name.startswith("_")))
 
 
 def is_copy(value: Any, now: Any) -> bool:

@@ -20,16 +20,13 @@ class Spy:
     """Compares for the tests.
 
     Args:
-        number, text: what strangers are made with; equal to nothing that is there.
+        strangers: who makes what is not equal.
         coin: a number to begin with: which questions come first.
+        originals: what stood in an assertion of the tests whose expected value was changed, by its place.
         exempt: names of types of the tests that may be equal to more than one value, or of their methods.
-        beside: the classes `Raising` and `Keeping`, and the modules of the interpreter by name.
+        beside: the classes `Raising`, `Keeping` and `Inside`, and the modules of the interpreter by name.
     """
 
-    PLAIN: ClassVar[tuple[type, ...]] = (
-        *(int, float, complex, bool, str, bytes, bytearray, type(None), list, tuple, dict, set, frozenset, range),
-        *(slice, type(...), type),
-    )
     COMPARED: ClassVar[dict[str, Callable[[Any, Any], Any]]] = {
         "Eq": lambda a, b: a == b,
         "NotEq": lambda a, b: a != b,
@@ -43,18 +40,26 @@ class Spy:
     CONTRARY: ClassVar[dict[str, tuple[str, ...]]] = {
         **{"Lt": ("GtE", "Gt"), "LtE": ("Gt",), "Gt": ("LtE", "Lt"), "GtE": ("Lt",)},
     }
-    NAN, TOP = float("nan"), float("inf")
-    PARTS = 10**5  # of a value that are looked at
+    TOP = float("inf")
+    OFTEN = 50  # questions of an assertion about a pair of types
     OPERANDS = (
         *("first", "second", "actual", "desired", "x", "y", "a", "b", "left", "right", "member", "container"),
         *("list1", "list2", "tuple1", "tuple2", "set1", "set2", "d1", "d2", "seq1", "seq2"),
     )
 
     def __init__(
-        self, number: int, text: str, coin: int, exempt: tuple[str, ...], beside: tuple[Any, Any, dict[str, ModuleType]]
+        self,
+        strangers: Any,
+        coin: int,
+        originals: dict[str, Any],
+        exempt: tuple[str, ...],
+        beside: tuple[Any, Any, Any, dict[str, ModuleType]],
     ) -> None:
-        self.number, self.text, self.coin, self.exempt = number, text, coin, exempt
-        self.errors, self.keeping, self.modules = beside
+        self.strangers, self.coin, self.originals, self.exempt = strangers, coin, originals, exempt
+        self.errors, self.keeping, inside, self.modules = beside
+        self.inside = inside(self.is_of_library)
+        self.changed, self.is_plain = strangers.changed, strangers.is_plain
+        self.often: dict[tuple[type, type], int] = {}
         self.found: list[bool] = []
         self.doubtful: list[Any] = []  # results that are no bool, and true whatever is compared
         self.full: list[type] = []  # types that hold whatever there is
@@ -88,7 +93,14 @@ class Spy:
             self.deny(values[1])
         return found
 
-    def asserting(self, kind: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def equal(self, place: str, left: Any, right: Any) -> Any:
+        """A comparison that decides an assertion; at a place where what is expected may have been changed."""
+        found = self.compare(("Eq",), left, right)
+        if place in self.originals and found:
+            self.note(not self.asked(lambda: left == self.originals[place] or self.originals[place] == left))
+        return found
+
+    def asserting(self, kind: str, function: Callable[..., Any], place: str = "") -> Callable[..., Any]:
         """An assertion of two values; `kind` is an operator, or "near"."""
 
         def watched(*given: Any, **named: Any) -> Any:
@@ -98,13 +110,33 @@ class Spy:
             if len(both) != 2:
                 return function(*given, **named)
             doubts = self.far(function, both, given[2:], rest) if kind == "near" else self.doubts(kind, *both)
-            found, answers = self.beside(lambda: function(*given, **named), doubts, both)
+            refused = self.refused(function, both, given[2:], rest) if kind == "Eq" else []
+            found, answers = self.beside(lambda: function(*given, **named), [*doubts, *refused], both)
             self.note(any(map(all, answers)))
             if kind == "NotIn":
                 self.deny(both[1])
+            if place in self.originals:
+                self.note(self.follows(function, both, self.originals[place], given[2:], rest))
             return found
 
         return watched
+
+    def follows(self, function: Any, both: list[Any], original: Any, more: Any, rest: Any) -> bool:
+        """Whether what holds for a changed value no longer holds for the one that stood there, on either side."""
+        holds = (lambda: function(both[0], original, *more, **rest), lambda: function(original, both[1], *more, **rest))
+        return not any(self.asked(lambda check=check: check() is None) for check in holds)
+
+    def refused(self, function: Any, both: list[Any], more: Any, rest: Any) -> list[list[Question]]:
+        """What an assertion of plain values must not let pass, whatever became of it."""
+        if not all(map(self.strangers.is_small, both)):
+            return []
+        kinds = self.kind(both[0]), self.kind(both[1])
+        self.often[kinds] = self.often.get(kinds, 0) + 1
+        if self.often[kinds] > self.OFTEN:
+            return []
+        strange = self.strangers.strange
+        sides = (both[0], strange(both[1])), (strange(both[0]), both[1])
+        return [[lambda a=a, b=b: function(a, b, *more, **rest) is None] for a, b in sides]
 
     def minus(self, left: Any, right: Any) -> Any:
         """A difference: a size that stays the same whatever is subtracted, or from whatever, is a lie."""
@@ -127,6 +159,11 @@ class Spy:
         self.note(any(value is each for each in self.doubtful))
         return value
 
+    def left(self, error: BaseException) -> BaseException:
+        """What a test fails by that an error ends."""
+        is_known = isinstance(error, AssertionError) or self.kind(error).__name__ == "SkipTest"
+        return error if is_known else AssertionError(f"{self.kind(error).__name__}: {error}")
+
     def raising(self, assertion: Callable[..., Any]) -> Any:
         """An assertion that something raises."""
         return self.errors(assertion, self.note, self.is_of_library)
@@ -135,10 +172,13 @@ class Spy:
 
     def doubts(self, name: str, left: Any, right: Any) -> list[list[Question]]:
         if name in ("Eq", "NotEq"):
-            return [
-                [lambda kept=kept, other=other, more=more: kept == self.changed(other, 1, more) for more in (0, 1)]
-                for kept, other, _ in self.parts(left, right)
-            ]
+            equal: list[list[Question]] = []
+            for kept, other, _ in self.parts(left, right):
+                far = [lambda o=other, more=more: self.changed(o, 1, more) for more in (0, 1)]
+                near: list[Any] = [] if self.is_of_library(self.kind(kept)) else self.strangers.near(other)
+                equal.append([lambda k=kept, make=make: k == make() for make in far])
+                equal += [[lambda k=kept, n=n: k == n for n in near]] * bool(near)
+            return equal
         if name in ("In", "NotIn"):
             return self.membership(left, right)
         asked = self.COMPARED
@@ -153,7 +193,7 @@ class Spy:
 
     def membership(self, member: Any, container: Any) -> list[list[Question]]:
         kind = self.kind(container)
-        strangers = [object(), self.text]
+        strangers = [object(), self.strangers.text]
         found: list[list[Question]] = [[lambda: member in strangers]] if self.may_lie(member) else []
         if not self.may_lie(container) or f"{kind.__name__}.__contains__" in self.exempt:
             return found
@@ -170,7 +210,7 @@ class Spy:
         loose = bool(more) or not {"msg"}.issuperset(rest)
         found = self.doubts("Eq", *both)
         for kept, other, first in self.parts(*both):
-            far = self.nowhere(other) if loose else self.changed(other, 1)
+            far = self.strangers.nowhere(other) if loose else self.changed(other, 1)
             sides = (kept, far) if first else (far, kept)
             found.append([lambda sides=sides: function(*sides, *more, **rest) is None])
         return found
@@ -227,26 +267,15 @@ class Spy:
     def parts(self, left: Any, right: Any) -> list[tuple[Any, Any, bool]]:
         """What may lie in two values, part by part, with what it is compared to, and whether it stands left."""
         found: list[tuple[Any, Any, bool]] = []
-        todo = [(left, right)]
-        for a, b in todo:
-            if len(todo) < self.PARTS:
-                todo += self.inside(a, b)
+        for a, b in self.inside.pairs(left, right, self.is_leaf):
             found += [(a, b, True)] if self.may_lie(a) else []
             found += [(b, a, False)] if self.may_lie(b) else []
-        return found
+        return found or ([(left, right, True)] if self.strangers.is_small(left) else [])
 
-    def inside(self, left: Any, right: Any) -> list[tuple[Any, Any]]:
-        """What stands side by side in two containers of a kind, by the methods of that kind alone."""
-        kind = self.shared(left, right)
-        if kind is None:
-            return []
-        if "keys" in vars(kind):
-            return [(kind.get(left, key), value) for key, value in kind.items(right) if kind.__contains__(left, key)]
-        return list(zip(kind.__iter__(left), kind.__iter__(right), strict=False))
-
-    def shared(self, left: Any, right: Any) -> Any:
-        kinds = (list, tuple, dict)
-        return next((k for k in kinds if issubclass(type(left), k) and issubclass(type(right), k)), None)
+    def is_leaf(self, value: Any) -> bool:
+        kind = self.kind(value)
+        holds = kind is list or kind is tuple or kind is dict
+        return kind.__name__ in self.exempt or (not holds and self.is_plain(value))
 
     def kind(self, value: object) -> type:
         return type(value)
@@ -254,45 +283,6 @@ class Spy:
     def may_lie(self, value: Any) -> bool:
         return not self.is_plain(value) and type(value).__name__ not in self.exempt
 
-    def is_plain(self, value: Any) -> bool:
-        return any(type(value) is kind for kind in self.PLAIN)
-
     def is_of_library(self, kind: type) -> bool:
         module = self.modules.get(kind.__module__)
         return kind.__module__ != "solution" and module is not None and vars(module).get(kind.__name__) is kind
-
-    def changed(self, value: Any, sign: int, more: int = 0) -> Any:
-        """A stranger: something else of the same kind, and far off; with `more`, another."""
-        if isinstance(value, bool):
-            return self.number if more else not value
-        if isinstance(value, str):
-            return self.text if more else value + self.text
-        if isinstance(value, bytes):
-            return self.text.encode() if more else value + self.text.encode()
-        if self.asked(lambda: len(value)) == 0:
-            return object() if more else self.full_of(value)
-        if any(type(value) is kind for kind in (list, tuple, set, frozenset)):
-            return value.__class__([self.changed(each, sign, more) for each in value])
-        if type(value) is dict:
-            keys: list[Any] = [*value]
-            return {key: self.changed(value[key], sign, more) for key in keys}
-        try:
-            other = value + sign * (abs(value) + self.number + more)
-            return other if other != value and other == other else object()
-        except Exception:  # no number
-            return object()
-
-    def full_of(self, empty: Any) -> Any:
-        """Something like what is empty that is not: numpy takes what is empty for near to any number."""
-        if type(empty) is dict:
-            return {self.text: self.number}
-        return empty.__class__([self.number]) if self.is_plain(empty) else [self.number]
-
-    def nowhere(self, value: Any) -> Any:
-        """What no tolerance reaches."""
-        if self.asked(lambda: len(value)) == 0:
-            return self.full_of(value)
-        try:
-            return value * self.NAN if value == value else object()
-        except Exception:  # no number
-            return object()

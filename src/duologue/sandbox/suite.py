@@ -112,6 +112,7 @@ def _replaced(tree: ast.Module) -> set[str]:
         node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store | ast.Del)
     }
     found |= {name for node in nodes if isinstance(node, ast.Global) for name in node.names}
+    found |= {"addTypeEqualityFunc"} & {_last(node.func) for node in nodes if isinstance(node, ast.Call)}
     found |= {
         text
         for node in nodes
