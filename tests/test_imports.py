@@ -32,11 +32,9 @@ print(json.dumps(sorted(set(sys.modules) & set({HEAVY!r}))))
 """
 
 IMPORT_PACKAGE = f"""
-import json, sys, time
-before = time.process_time()
+import json, sys
 import duologue
-spent = time.process_time() - before
-print(json.dumps([spent, sorted(set(sys.modules) & set({HEAVY!r}))]))
+print(json.dumps(sorted(set(sys.modules) & set({HEAVY!r}))))
 """
 
 EVERY_PUBLIC_NAME = """
@@ -60,10 +58,8 @@ def printed(program: str, *arguments: str) -> object:
     return json.loads(done.stdout)
 
 
-def test_the_package_costs_little_to_import() -> None:
-    seconds, heavy = printed(IMPORT_PACKAGE)  # type: ignore[misc]
-    assert heavy == []
-    assert seconds < 0.3
+def test_the_package_imports_no_heavy_library() -> None:
+    assert printed(IMPORT_PACKAGE) == []
 
 
 def test_the_core_imports_no_heavy_library() -> None:

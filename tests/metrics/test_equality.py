@@ -5,10 +5,10 @@ import os
 import signal
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
+from child_processes import children
 from duologue.errors import MissingDependency
 from duologue.metrics import equality
 from duologue.metrics.equality import Equality, check_installed, equal
@@ -58,21 +58,11 @@ async def test_an_expression_that_takes_for_ever_ends_its_process_and_nothing_el
 
 async def test_a_process_that_was_killed_is_begun_again() -> None:
     await asyncio.gather(*(equal("7", "7") for _ in range(8)))
-    for child in children():
+    for child in children("maths_process.py"):
         os.kill(child, signal.SIGKILL)
     found = await asyncio.gather(*(equal("7", "7") for _ in range(8)))
     assert Equality(True) in found
     assert await equal("7", "8") == Equality(False)
-
-
-def children() -> list[int]:
-    """The processes of this one that compare."""
-    mine: list[int] = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with_parent = (folder / "stat").read_text().rpartition(")")[2].split()
-        if int(with_parent[1]) == os.getpid() and b"maths_process.py" in (folder / "cmdline").read_bytes():
-            mine.append(int(folder.name))
-    return mine
 
 
 async def test_it_works_off_the_main_thread() -> None:

@@ -16,6 +16,8 @@ from typing import Any
 import orjson
 import pytest
 
+from child_processes import children, is_running
+
 RECIPE = """
 name = "small"
 [task]
@@ -76,8 +78,7 @@ class Call:
 
     def workers(self) -> list[int]:
         """The processes it started that work on jobs."""
-        found = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        return [int(pid) for pid in found if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
+        return children("spawn_main", of=self.process.pid)
 
     def end(self) -> tuple[int, str, str]:
         out, err = self.process.communicate(timeout=120)
@@ -103,13 +104,6 @@ def timeless(runs: Path) -> list[dict[str, Any]]:
 
 def recorded(runs: Path, kind: str) -> int:
     return sum(entry["kind"] == kind for entry in entries(runs))
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ class Inside:
     ABSTRACT: ClassVar[tuple[str, ...]] = ("collections.abc", "typing", "_collections_abc", "abc")
 
     def __init__(self, library: Callable[[type], bool]) -> None:
-        self.library = library
+        self.of_library = library
 
     def pairs(self, left: Any, right: Any, is_leaf: Callable[[Any], bool]) -> list[tuple[Any, Any]]:
         """The two, and all pairs in them."""
@@ -73,7 +73,7 @@ class Inside:
         space = vars(kind)
         if "__iter__" not in space or "__len__" not in space or "__next__" in space:
             return False
-        return kind.__module__ not in self.ABSTRACT and not kind.__name__.endswith("set") and self.library(kind)
+        return kind.__module__ not in self.ABSTRACT and not kind.__name__.endswith("set") and self.of_library(kind)
 
     def attributes(self, value: Any) -> dict[str, Any]:
         """What it keeps under names, in slots too."""

@@ -35,12 +35,12 @@ class Raising:
         context: Any = None,
         expected: Any = (),
     ) -> None:
-        self.assertion, self.note, self.library = assertion, note, library
+        self.assertion, self.note, self.of_library = assertion, note, library
         self.context, self.expected = context, expected
 
     def __call__(self, expected: Any, *given: Any, **named: Any) -> Any:
         found = self.assertion(expected, *(self.through(each, expected) for each in given), **named)
-        return None if found is None else type(self)(self.assertion, self.note, self.library, found, expected)
+        return None if found is None else type(self)(self.assertion, self.note, self.of_library, found, expected)
 
     def through(self, call: Any, expected: Any) -> Any:
         def called(*given: Any, **named: Any) -> Any:
@@ -72,4 +72,4 @@ class Raising:
         strange = {each for each in families if not any(issubclass(each, n) or issubclass(n, each) for n in named)}
         if len(strange) != 1:
             return len(strange) > 1
-        return not (OSError in families or any(families <= kin for kin in self.KIN) or self.library(kind))
+        return not (OSError in families or any(families <= kin for kin in self.KIN) or self.of_library(kind))
