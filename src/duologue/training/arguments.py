@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 import torch
+
+from duologue.errors import RecipeError
+from duologue.seeding import derive
+from duologue.training import ranks
+
+if TYPE_CHECKING:
+    from duologue.training.settings import GrpoSettings, RlooSettings
+    from duologue.training.stage import Stage
 
 STATE = "trainer_state.json"
 """The last file that a checkpoint gets: with it, a checkpoint is whole."""
@@ -50,6 +58,59 @@ def shared_arguments(folder: Path, *, seed: int, save_steps: int | None) -> Shar
         save_total_limit=2,
         dataloader_pin_memory=gpu,
     )
+
+
+class GroupArguments(SharedArguments):
+    """The part that algorithms on groups of candidates share."""
+
+    per_device_train_batch_size: int
+    gradient_accumulation_steps: int
+    num_generations: int
+    max_steps: int
+    learning_rate: float
+    max_grad_norm: float
+    temperature: float
+    max_completion_length: int
+    beta: float
+    shuffle_dataset: bool
+    disable_dropout: bool
+
+
+def group_arguments(settings: GrpoSettings | RlooSettings, stage: Stage) -> GroupArguments:
+    """A step of this process's share of the groups, in micro-batches of whole groups.
+
+    Raises:
+        RecipeError: the replies are drawn greedily.
+    """
+    groups = settings.groups // ranks.processes()
+    micro = settings.micro_groups or groups
+    samplings = [stage.partners(task)[0].sampling for task in stage.tasks]
+    return GroupArguments(
+        **shared_arguments(stage.folder, seed=derive(stage.seed, "trainer") % 2**31, save_steps=settings.save_steps),
+        per_device_train_batch_size=micro * settings.candidates,
+        gradient_accumulation_steps=groups // micro,
+        num_generations=settings.candidates,
+        max_steps=settings.steps,
+        learning_rate=settings.learning_rate,
+        max_grad_norm=settings.max_grad_norm,
+        temperature=drawing_temperature(stage),
+        max_completion_length=max(sampling.max_tokens for sampling in samplings),
+        beta=settings.beta,
+        shuffle_dataset=False,
+        disable_dropout=True,
+    )
+
+
+def drawing_temperature(stage: Stage) -> float:
+    """The temperature that the policy's replies are drawn at, in every task.
+
+    Raises:
+        RecipeError: it is 0.
+    """
+    temperature = stage.partners(stage.tasks[0])[0].sampling.temperature
+    if temperature == 0:
+        raise RecipeError("assistant.temperature = 0 draws equal replies, which teach nothing: set it above 0")
+    return temperature
 
 
 def newest_checkpoint(folder: Path) -> Path | None:

@@ -17,11 +17,10 @@ from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
 from duologue.dataset import Group, Visit, explore, visits
-from duologue.errors import RecipeError
 from duologue.models.local import evaluating
 from duologue.seeding import derive
 from duologue.training import ranks
-from duologue.training.arguments import shared_arguments
+from duologue.training.arguments import group_arguments
 from duologue.training.engines.weighing import weigh_replies
 from duologue.training.figures import figures_of, quieten_unscored, record_trees, refuse_lost
 from duologue.training.gathered import bring_up_to_date, to_train
@@ -56,7 +55,11 @@ def grpo_trainer(settings: GrpoSettings, stage: Stage, rollouts: Rollouts | None
     trainer = trainer_class(
         model=to_train(stage.policy),
         reward_funcs=[multiturn_reward],
-        args=_arguments(settings, stage),
+        args=GRPOConfig(
+            **group_arguments(settings, stage),
+            scale_rewards=settings.scale_rewards,
+            loss_type=settings.loss_type,
+        ),
         train_dataset=Dataset.from_dict({"prompt": [str(i) for i in range(len(played.planned))]}),
         processing_class=stage.policy.tokenizer,
         rollout_func=played,
@@ -154,28 +157,3 @@ class Rollouts:
             }
             for reply, reward in zip(group.replies, group.rewards, strict=True)
         ]
-
-
-def _arguments(settings: GrpoSettings, stage: Stage) -> GRPOConfig:
-    groups = settings.groups // ranks.processes()
-    micro = settings.micro_groups or groups
-    samplings = [stage.partners(task)[0].sampling for task in stage.tasks]
-    temperature = samplings[0].temperature
-    if temperature == 0:
-        raise RecipeError("assistant.temperature = 0 draws equal candidates, which teach nothing: set it above 0")
-    return GRPOConfig(
-        **shared_arguments(stage.folder, seed=derive(stage.seed, "trainer") % 2**31, save_steps=settings.save_steps),
-        per_device_train_batch_size=micro * settings.candidates,
-        gradient_accumulation_steps=groups // micro,
-        num_generations=settings.candidates,
-        max_steps=settings.steps,
-        learning_rate=settings.learning_rate,
-        max_grad_norm=settings.max_grad_norm,
-        temperature=temperature,
-        max_completion_length=max(sampling.max_tokens for sampling in samplings),
-        scale_rewards=settings.scale_rewards,
-        loss_type=settings.loss_type,
-        beta=settings.beta,
-        shuffle_dataset=False,
-        disable_dropout=True,
-    )

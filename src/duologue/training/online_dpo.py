@@ -20,12 +20,12 @@ from datasets import Dataset
 from trl import DPOConfig
 
 from duologue.dataset import PairCounts, pairs, row_of
-from duologue.errors import DataError, RecipeError
+from duologue.errors import DataError
 from duologue.models.loading import is_adapted
 from duologue.models.local import LocalModel
 from duologue.seeding import derive
 from duologue.training import ranks
-from duologue.training.arguments import shared_arguments
+from duologue.training.arguments import drawing_temperature, shared_arguments
 from duologue.training.dpo import PairTrainer, chosen_tokens, losses
 from duologue.training.gathered import bring_up_to_date, to_train
 from duologue.training.pool import Pool
@@ -62,9 +62,7 @@ def online_dpo_trainer(settings: OnlineDpoSettings, stage: Stage) -> OnlineTrain
     Raises:
         RecipeError: as `train_online_dpo` does.
     """
-    for task in stage.tasks:
-        if stage.partners(task)[0].sampling.temperature == 0:
-            raise RecipeError("assistant.temperature = 0 draws equal candidates, which teach nothing: set it above 0")
+    drawing_temperature(stage)
     model, drawing = to_train(stage.policy), Drawing(settings, stage)
     trainer = OnlineTrainer(
         model=model,

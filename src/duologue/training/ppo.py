@@ -32,10 +32,9 @@ from torch.func import functional_call
 from torch.optim import AdamW
 
 from duologue.dataset import Group, visits
-from duologue.errors import RecipeError
 from duologue.seeding import derive, generator
 from duologue.training import ranks
-from duologue.training.arguments import shared_arguments
+from duologue.training.arguments import drawing_temperature, shared_arguments
 from duologue.training.checkpoints import load_checkpoint, save_checkpoint
 from duologue.training.critic import ActorCritic, Episode, read
 from duologue.training.explore import explored
@@ -159,7 +158,8 @@ class Learner:
         self._accelerator = Accelerator(cpu=arguments["use_cpu"], mixed_precision="bf16" if arguments["bf16"] else "no")
         self._settings, self._stage = settings, stage
         self._weight = settings.beta
-        self._both = both = ActorCritic(stage.policy.model, _temperature(stage), derive(stage.seed, "head") % 2**31)
+        temperature, seed = drawing_temperature(stage), derive(stage.seed, "head") % 2**31
+        self._both = both = ActorCritic(stage.policy.model, temperature, seed)
         both.eval()  # dropout would give the replies other probabilities than they were sampled with
         trained = {f"policy.{name}": weight for name, weight in both.policy.named_parameters() if weight.requires_grad}
         self._start = {name: weight.detach().clone() for name, weight in trained.items()} if settings.beta else None
@@ -290,10 +290,3 @@ def _explained(rows: Sequence[Appraised]) -> float | None:
     returns, values = torch.cat([row.returns for row in rows]), torch.cat([row.values for row in rows])
     spread = returns.var(unbiased=False).item()
     return 1 - (returns - values).var(unbiased=False).item() / spread if spread else None
-
-
-def _temperature(stage: Stage) -> float:
-    temperature = stage.partners(stage.tasks[0])[0].sampling.temperature
-    if temperature == 0:
-        raise RecipeError("assistant.temperature = 0 draws equal replies, which teach nothing: set it above 0")
-    return temperature

@@ -15,11 +15,8 @@ from datasets import Dataset
 from trl import RLOOConfig, RLOOTrainer
 
 from duologue.dataset import Group
-from duologue.errors import RecipeError
 from duologue.models.local import LocalModel
-from duologue.seeding import derive
-from duologue.training import ranks
-from duologue.training.arguments import shared_arguments
+from duologue.training.arguments import group_arguments
 from duologue.training.figures import quieten_unscored
 from duologue.training.gathered import bring_up_to_date, to_train
 from duologue.training.pool import Pool
@@ -51,7 +48,10 @@ def rloo_trainer(settings: RlooSettings, stage: Stage) -> RLOOTrainer:
     trainer = trainer_class(
         model=to_train(stage.policy),
         reward_funcs=[rollouts.multiturn_reward],
-        args=_arguments(settings, stage),
+        args=RLOOConfig(
+            **group_arguments(settings, stage),
+            normalize_advantages=settings.scale_rewards == "batch",
+        ),
         train_dataset=Dataset.from_dict({"prompt": [str(i) for i in range(len(rollouts.pool.planned))]}),
         processing_class=stage.policy.tokenizer,
         callbacks=[StepJournal(stage, "rloo", lambda _: rollouts.pool.figures)],
@@ -114,27 +114,3 @@ class _Trainer(OwnOptimizer, RLOOTrainer):
 
 class _TreeTrainer(_Trainer, TreeRLOOTrainer):
     """The same, with each group's prompt computed once."""
-
-
-def _arguments(settings: RlooSettings, stage: Stage) -> RLOOConfig:
-    groups = settings.groups // ranks.processes()
-    micro = settings.micro_groups or groups
-    samplings = [stage.partners(task)[0].sampling for task in stage.tasks]
-    temperature = samplings[0].temperature
-    if temperature == 0:
-        raise RecipeError("assistant.temperature = 0 draws equal candidates, which teach nothing: set it above 0")
-    return RLOOConfig(
-        **shared_arguments(stage.folder, seed=derive(stage.seed, "trainer") % 2**31, save_steps=settings.save_steps),
-        per_device_train_batch_size=micro * settings.candidates,
-        gradient_accumulation_steps=groups // micro,
-        num_generations=settings.candidates,
-        max_steps=settings.steps,
-        learning_rate=settings.learning_rate,
-        max_grad_norm=settings.max_grad_norm,
-        temperature=temperature,
-        max_completion_length=max(sampling.max_tokens for sampling in samplings),
-        normalize_advantages=settings.scale_rewards == "batch",
-        beta=settings.beta,
-        shuffle_dataset=False,
-        disable_dropout=True,
-    )
