@@ -6,6 +6,7 @@ import asyncio
 import random
 import shutil
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -422,6 +423,21 @@ def test_conversations_get_the_ids_of_the_chat_template(model: LocalModel, seed:
 def test_a_text_counts_what_a_message_with_it_adds(model: LocalModel) -> None:
     assert model.count_tokens("which city ?") == 3
     assert model.count_tokens("") == 0
+
+
+@pytest.mark.parametrize("written", ["m.content", "m.content | trim", "m.content | upper", "m.role"])
+def test_texts_count_as_many_as_the_template_writes_of_them(
+    weights: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, written: str
+) -> None:
+    changed = deepcopy(tokenizer)
+    changed.chat_template = "{% for m in messages %}<|user|>{{ " + written + " }}<|end|>{% endfor %}<|assistant|>"
+    model = LocalModel(weights, changed)
+
+    def longer(text: str) -> int:
+        return len(model.encode(said(text))) - len(model.encode(said("a")))
+
+    for text in ("which city ?", "a <|end|> b", " milk  and bread ", "é\n\n42", "<|user|>"):
+        assert model.count_tokens(text) - model.count_tokens("a") == longer(text)
 
 
 @pytest.fixture

@@ -37,14 +37,12 @@ def change(old: str, fix: str) -> str:
     return f"{' '.join(CHANGE)} {old} , {fix} ."
 
 
-def deviation(heard: Sequence[Heard], request: Request, scheduled: Scheduled | None) -> Deviation | None:
+def deviation(heard: Sequence[Heard], request: Request, scheduled: Scheduled) -> Deviation | None:
     """What the message after `heard` does otherwise; None where it does not.
 
     Args:
         heard: all replies so far.
     """
-    if scheduled is None:
-        return None
     at = len(heard)
     if first_message(scheduled, _could(heard, request, scheduled.behaviour)) != at:
         return None

@@ -88,17 +88,18 @@ def read(conversation: Conversation, request: Request, profile: Profile, other: 
     if not heard:
         return State(frozenset(), None, 0.0, False, False)
     said, last = heard[-1].said, heard[-1].reading
-    wrong = sum(h.reading.order is not None and not is_right(h, request) for h in heard)
-    annoyance = sum(_annoys(h, request) for h in heard)
+    right = [is_right(h, request) for h in heard]
+    wrong = sum(h.reading.order is not None for h in heard) - sum(right)
+    annoyance = sum(map(_annoys, heard, right))
     wants_more = other is not None and other.behaviour in (Behaviour.PUSHES_BACK, Behaviour.CHANGES_GOAL)
-    satisfied = is_right(heard[-1], request) and not wants_more
+    satisfied = right[-1] and not wants_more
     enough = annoyance >= profile.limit or wrong > profile.corrections or len(heard) >= profile.turns
     return State(said, last, annoyance, satisfied, enough and not satisfied and not wants_more)
 
 
-def _annoys(heard: Heard, request: Request) -> float:
+def _annoys(heard: Heard, right: bool) -> float:
     if heard.reading.order is not None:
-        return 0.0 if is_right(heard, request) else 0.5
+        return 0.0 if right else 0.5
     if not heard.reading.asked or not heard.said.isdisjoint(heard.reading.asked):
         return 1.0
     return 0.0
@@ -158,6 +159,8 @@ class GroceriesUser:
         return replace(self, profile=profile, scheduled=scheduled)
 
     def _other(self, conversation: Conversation) -> Deviation | None:
+        if self.scheduled is None:
+            return None
         return deviation(listen(conversation), self.request, self.scheduled)
 
     def _slots(self, conversation: Conversation, other: Deviation | None) -> Mapping[str, str]:

@@ -48,9 +48,9 @@ def check(scheduled: Scheduled) -> Scheduled:
     return scheduled
 
 
-def deviation(heard: Sequence[Heard], request: Request, scheduled: Scheduled | None) -> Deviation | None:
+def deviation(heard: Sequence[Heard], request: Request, scheduled: Scheduled) -> Deviation | None:
     """What the message after `heard`, all replies so far, does otherwise; None where it does not."""
-    if scheduled is None or first_message(scheduled, _could(heard, request, scheduled.behaviour)) != len(heard):
+    if first_message(scheduled, _could(heard, request, scheduled.behaviour)) != len(heard):
         return None
     slots = _open_to(scheduled.behaviour, heard, request)
     if not slots:

@@ -153,6 +153,8 @@ class SupportUser:
         return self.request.facts["slots"]
 
     def _other(self, conversation: Conversation) -> Deviation | None:
+        if self.scheduled is None:
+            return None
         return deviation(listen(conversation), self.request, self.scheduled)
 
     def _slots(self, other: Deviation | None) -> Mapping[str, str]:
