@@ -25,7 +25,9 @@ GROUPS = [(7, [3, 5, 1, 5]), (23, [2, 9]), (1, [4, 4]), (12, [6]), (7, [8, 2, 2]
 """(tokens of the prompt, tokens of its completions)"""
 
 
-def trainer_of(model: Any, tokenizer: Any, folder: Path, *, temperature: float = 0.7) -> TreeGRPOTrainer:
+def trainer_of(
+    model: Any, tokenizer: Any, folder: Path, *, temperature: float = 0.7, beta: float = 0.0
+) -> TreeGRPOTrainer:
     return TreeGRPOTrainer(
         model=model,
         reward_funcs=[lambda prompts, **_: [0.0] * len(prompts)],
@@ -34,6 +36,7 @@ def trainer_of(model: Any, tokenizer: Any, folder: Path, *, temperature: float =
             per_device_train_batch_size=2,
             num_generations=2,
             temperature=temperature,
+            beta=beta,
         ),
         train_dataset=Dataset.from_dict({"prompt": ["a"]}),
         processing_class=tokenizer,
@@ -121,6 +124,31 @@ def test_scaled_logits_come_out_as_stock(small_model: Path, tmp_path: Path) -> N
     trainer = trainer_of(policy.model, policy.tokenizer, tmp_path)
 
     assert_as_stock(trainer, a_batch(GROUPS, policy.model.config.vocab_size))
+
+
+def test_eager_attention_comes_out_as_stock(small_model: Path, tmp_path: Path) -> None:
+    policy = LocalModel.load(small_model, device="cpu")
+    policy.model.set_attn_implementation("eager")
+
+    trainer = trainer_of(policy.model, policy.tokenizer, tmp_path)
+
+    assert_as_stock(trainer, a_batch(GROUPS, policy.model.config.vocab_size))
+
+
+def test_of_a_reference_model_which_gives_no_entropy_the_log_probabilities_come_out_as_stock(
+    small_model: Path, tmp_path: Path
+) -> None:
+    policy = LocalModel.load(small_model, device="cpu")
+    trainer = trainer_of(policy.model, policy.tokenizer, tmp_path, beta=0.1)
+    ids, mask, keep = a_batch(GROUPS, policy.model.config.vocab_size)
+
+    with torch.no_grad():
+        ours, stock = (
+            getattr(kind, METHOD)(trainer, trainer.ref_model, ids, mask, keep)[0]
+            for kind in (TreeGRPOTrainer, GRPOTrainer)
+        )
+
+    torch.testing.assert_close(ours, stock * mask[:, -keep:], atol=1e-5, rtol=1e-5)
 
 
 @pytest.fixture

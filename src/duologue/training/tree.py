@@ -7,7 +7,7 @@ the head are those that TRL itself calls, so temperature, scaled logits and adap
 Equal to TRL's own to rounding; `benchmarks/step.py` measures the gain.
 
 Covered: decoder-only text models with full attention that takes a 4-D mask (eager, sdpa). Everything else
-goes to TRL's own method: images, router losses, flash attention, attention that slides, models wrapped for
+goes to TRL's own method: images, losses of routers, flash attention, attention that slides, models wrapped for
 several processes or run by them (each must do as many forwards as the others), rows without a prompt. A TRL that no
 longer calls the method overridden here trains as it would without it.
 """
@@ -80,7 +80,9 @@ def takes_mask(model: Any) -> bool:
     """Whether a model's attention can be told, position by position, what it may see."""
     config = model.config.get_text_config().to_dict()
     full = set(config.get("layer_types") or ["full_attention"]) == {"full_attention"}
-    return full and not config.get("sliding_window") and model.config._attn_implementation in ("eager", "sdpa")
+    routed = config.get("output_router_logits")  # a router's loss takes the mask for one of padding
+    kind = model.config._attn_implementation
+    return full and not config.get("sliding_window") and not routed and kind in ("eager", "sdpa")
 
 
 def tree_logps(model: Any, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int) -> tuple[Tensor, Tensor]:
@@ -93,7 +95,7 @@ def tree_logps(model: Any, input_ids: Tensor, attention_mask: Tensor, logits_to_
         logits_to_keep: the completions' padded length.
 
     Returns:
-        Two tensors (rows, logits_to_keep); 0 at padding.
+        Two tensors (rows, logits_to_keep); 0 at padding, and the second 0 everywhere if the head gives no entropy.
     """
     logps = torch.zeros(len(input_ids), logits_to_keep, device=input_ids.device)
     entropies = torch.zeros_like(logps)
@@ -114,13 +116,23 @@ def _score(model: Any, layout: _Layout) -> tuple[Tensor, Tensor]:
     """
     output = model(
         input_ids=layout.ids,
-        attention_mask=_visible(layout.branch),
+        attention_mask=_mask(model, layout.branch),
         position_ids=layout.positions,
         shift_labels=layout.labels,
         fused_lm_head=True,
     )
     scored = layout.labels != UNSCORED
-    return output.log_probs[scored], output.entropy[scored]
+    chosen = output.log_probs[scored]
+    # A reference model's head leaves the entropy out.
+    return chosen, torch.zeros_like(chosen) if output.entropy is None else output.entropy[scored]
+
+
+def _mask(model: Any, branch: Tensor) -> Tensor:
+    """What is visible, as the model's attention takes it: a truth value, or a number added to the score."""
+    visible = _visible(branch)
+    if model.config._attn_implementation == "sdpa":
+        return visible
+    return torch.zeros_like(visible, dtype=model.dtype).masked_fill_(~visible, torch.finfo(model.dtype).min)
 
 
 @dataclass(frozen=True)
