@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypedDict
 import torch
 
 from duologue.errors import RecipeError
+from duologue.models.loading import is_adapted
 from duologue.seeding import derive
 from duologue.training import ranks
 
@@ -95,7 +96,7 @@ def group_arguments(settings: GrpoSettings | RlooSettings, stage: Stage) -> Grou
         max_grad_norm=settings.max_grad_norm,
         temperature=drawing_temperature(stage),
         max_completion_length=max(sampling.max_tokens for sampling in samplings),
-        beta=settings.beta,
+        beta=settings.beta if is_adapted(stage.policy.model) else 0.0,  # of a whole model: `reference.py`
         shuffle_dataset=False,
         disable_dropout=True,
     )

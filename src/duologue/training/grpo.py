@@ -24,6 +24,7 @@ from duologue.training.arguments import group_arguments
 from duologue.training.engines.weighing import weigh_replies
 from duologue.training.figures import figures_of, quieten_unscored, record_trees, refuse_lost
 from duologue.training.gathered import bring_up_to_date, to_train
+from duologue.training.reference import hold_to, start_of
 from duologue.training.schedule import OwnOptimizer, adamw
 from duologue.training.settings import GrpoSettings
 from duologue.training.stage import Figures, Stage, StepJournal, train_to
@@ -52,8 +53,10 @@ def grpo_trainer(settings: GrpoSettings, stage: Stage, rollouts: Rollouts | None
     quieten_unscored("trl.trainer.grpo_trainer")
     played = rollouts or Rollouts(settings, stage)
     trainer_class = _TreeTrainer if settings.shared_prompts else _Trainer
+    model = to_train(stage.policy)
+    start = start_of(model, settings.beta)
     trainer = trainer_class(
-        model=to_train(stage.policy),
+        model=model,
         reward_funcs=[multiturn_reward],
         args=GRPOConfig(
             **group_arguments(settings, stage),
@@ -65,6 +68,7 @@ def grpo_trainer(settings: GrpoSettings, stage: Stage, rollouts: Rollouts | None
         rollout_func=played,
         callbacks=[StepJournal(stage, "grpo", lambda _: played.figures)],
     )
+    hold_to(start, trainer, settings.beta)
     trainer.optimizing = partial(adamw, settings=settings, steps=settings.steps)
     if stage.engine is not None:
         weigh_replies(trainer)

@@ -20,6 +20,7 @@ from duologue.training.arguments import group_arguments
 from duologue.training.figures import quieten_unscored
 from duologue.training.gathered import bring_up_to_date, to_train
 from duologue.training.pool import Pool
+from duologue.training.reference import hold_to, start_of
 from duologue.training.schedule import OwnOptimizer, adamw
 from duologue.training.settings import RlooSettings
 from duologue.training.stage import Stage, StepJournal, train_to
@@ -45,8 +46,10 @@ def rloo_trainer(settings: RlooSettings, stage: Stage) -> RLOOTrainer:
     quieten_unscored("trl.trainer.rloo_trainer")
     rollouts = Rollouts(settings, stage)
     trainer_class = _TreeTrainer if settings.shared_prompts else _Trainer
+    model = to_train(stage.policy)
+    start = start_of(model, settings.beta)
     trainer = trainer_class(
-        model=to_train(stage.policy),
+        model=model,
         reward_funcs=[rollouts.multiturn_reward],
         args=RLOOConfig(
             **group_arguments(settings, stage),
@@ -57,6 +60,7 @@ def rloo_trainer(settings: RlooSettings, stage: Stage) -> RLOOTrainer:
         callbacks=[StepJournal(stage, "rloo", lambda _: rollouts.pool.figures)],
     )
     trainer.rollouts, trainer.policy = rollouts, stage.policy
+    hold_to(start, trainer, settings.beta)
     trainer.optimizing = partial(adamw, settings=settings, steps=settings.steps)
     return trainer
 
