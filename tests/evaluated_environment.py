@@ -69,6 +69,7 @@ def evaluate(
     Args:
         more: options that name the server's address.
     """
+    given = filter(None, [os.environ.get("PYTHONPATH")])
     with ServerThread(script) as server:
         client = ("--client.base-url", server.url, "--client.api-key-var", "NO_KEY", "--model", "oracle")
         place = ("--no-push", "--no-rich", "--output-dir", str(folder), "--run.name", "run")
@@ -78,7 +79,7 @@ def evaluate(
             text=True,
             timeout=240,
             check=False,
-            env={**os.environ, "HOME": str(folder), "PYTHONPATH": str(folder)},
+            env={**os.environ, "HOME": str(folder), "PYTHONPATH": os.pathsep.join([str(folder), *given])},
         )
     traces = folder / "run" / "traces.jsonl"
     lines = traces.read_bytes().splitlines() if traces.exists() else []

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 
 import pytest
+from pydantic import ValidationError
 
 from duologue.conversation import Conversation, Ending, Message
 from duologue.errors import DataError, ModelError, RecipeError
@@ -106,20 +107,33 @@ async def test_a_model_plays_the_users_and_another_judges() -> None:
 @pytest.mark.parametrize(
     ("user", "told"),
     [
-        (UserModel(model="person"), r"user\.endpoint: give the address"),
-        (UserModel(model="person", endpoint="lab"), r"user\.endpoint: give the address"),
         (UserModel(model="person", endpoint="http://lab/v1", api_key_env="NO_SUCH_KEY"), "has no NO_SUCH_KEY"),
         (UserModel(profiles="nobody"), 'no user profiles "nobody"'),
+        (UserModel(model="person", endpoint="http://lab/v1", profiles="nobody"), 'no set of user profiles "nobody"'),
     ],
 )
 def test_users_that_cannot_be_had_are_refused_with_a_sentence(user: UserModel, told: str) -> None:
+    judge = JudgeModel(model="judge", endpoint="http://lab/v1")
     with pytest.raises(RecipeError, match=told):
-        Partners(TASK, samples=1, window=1, user=user)
+        Partners(TASK, samples=1, window=1, user=user, judge=judge)
+
+
+@pytest.mark.parametrize("kind", [UserModel, JudgeModel])
+@pytest.mark.parametrize("endpoint", [None, "lab"])
+def test_a_model_without_an_address_is_refused(kind: type[UserModel | JudgeModel], endpoint: str | None) -> None:
+    with pytest.raises(ValidationError, match="endpoint: give the address"):
+        kind(model="person", endpoint=endpoint)
 
 
 def test_a_metric_that_needs_a_judge_is_refused_before_anything_is_played() -> None:
-    with pytest.raises(RecipeError, match='"interactivity" needs a judge'):
+    with pytest.raises(RecipeError, match=r'"interactivity" needs a judge: give judge\.model and judge\.endpoint'):
         Partners(replace(TASK, metrics=JUDGED), samples=1, window=1)
+
+
+def test_what_scripted_users_show_needs_a_judge_where_a_model_plays_them() -> None:
+    person = UserModel(model="person", endpoint="http://lab/v1")
+    with pytest.raises(RecipeError, match='"satisfaction" needs a judge'):
+        Partners(TASK, samples=1, window=1, user=person)
 
 
 async def test_the_figures_of_a_reward_are_its_parts_and_how_many_look_aheads_counted(partners: Partners) -> None:

@@ -149,6 +149,8 @@ async def test_one_without_a_score_takes_the_mean_of_its_siblings() -> None:
     others = [rollout.score for rollout in found if rollout.scored]
     assert len(lost) == 1 and lost[0].score == pytest.approx(sum(others) / 2)
     assert lost[0].figures["unscored"] == 1.0 and lost[0].figures["luck"] is None
+    assert lost[0].figures["multiturn_reward"] is None and "no answer from" in str(lost[0].why)
+    assert all(rollout.figures["multiturn_reward"] == rollout.score for rollout in found if rollout.scored)
     assert sum(worker.failures.values()) == 6
 
 
@@ -159,6 +161,13 @@ async def test_where_a_whole_group_has_no_score_it_takes_the_mean_of_the_step() 
     assert [rollout.scored for rollout in lost] == [False, False]
     mean = sum(rollout.score for rollout in first) / 2
     assert [rollout.score for rollout in lost] == pytest.approx([mean, mean])
+
+
+async def test_what_a_step_validates_with_has_no_part_in_what_it_trains_with() -> None:
+    worker = rollouts(task(failing_for("bad")))
+    await rolled(worker, Served(), 2, group="a", goal="g")
+    (lost,) = await rolled(worker, Served(lambda drawn: "bad"), 1, group="b", goal="h")
+    assert not lost.scored and lost.score == 0.0
 
 
 async def test_a_step_without_any_score_has_mean_zero() -> None:
@@ -203,7 +212,11 @@ async def test_rows_of_all_tasks_have_the_same_figures() -> None:
     plain = await worker.rollout(row(worker), Served())
     asked = await worker.rollout(row(worker, task="asking", group="b"), Served(lambda drawn: "which ?"))
     deeper = await worker.rollout(row(worker, task="asking", group="c", depth=1), Served())
-    assert [*plain.figures] == [*asked.figures] == ["luck", "length", "asks_when_missing", "look_aheads", "unscored"]
+    assert (
+        [*plain.figures]
+        == [*asked.figures]
+        == [*("multiturn_reward", "luck", "length", "asks_when_missing", "look_aheads", "unscored")]
+    )
     assert plain.figures["asks_when_missing"] is deeper.figures["asks_when_missing"] is None
     assert asked.figures["asks_when_missing"] == 1.0
 
@@ -224,7 +237,11 @@ def test_a_row_without_a_seed_has_one_of_its_prompts() -> None:
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
-        ({"goal": None}, 'no goal "None"'),
+        ({"goal": None}, "a row names no goal"),
+        ({"goal": "x"}, 'no goal "x"'),
+        ({"depth": "x"}, "its depth is 'x', which is no whole number"),
+        ({"depth": -1}, "its depth is -1; it counts turns"),
+        ({"seed": "x"}, "its seed is 'x'"),
         ({"task": "shoping"}, 'did you mean "shopping"'),
         ({"raw_prompt": None}, "must be a list"),
         ({"raw_prompt": []}, "ends in a user message"),

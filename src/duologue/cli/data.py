@@ -83,14 +83,18 @@ def verl(
     test: Annotated[int, typer.Option(min=1, help="Prompts to validate on, at most.")] = 64,
     deepest: Annotated[int, typer.Option(min=0, help="Turns that the policy plays before a candidate, at most.")] = 2,
     set_: Overrides = None,
+    no_cache: NoCache = False,
 ) -> None:
     """Write what verl needs to train with a recipe's reward on Ray: prompts and the agent loop (docs/verl.md).
 
     Example: duologue verl recipes/quickstart.toml --output runs/verl --train 2048
     """
-    from duologue.run.prompts import write_inputs
+    from duologue.run.prompts import commonest, write_inputs
 
-    made = write_inputs(opened_recipe(recipe, set_, None), output, train=train, test=test, deepest=deepest)
+    settings = opened_recipe(recipe, set_, None)
+    made = write_inputs(settings, output, train=train, test=test, deepest=deepest, cached=not no_cache)
+    if made.left_out:
+        sys.stderr.write(f"left out, since no user began: {len(made.left_out)}, mostly: {commonest(made.left_out)}\n")
     sys.stdout.write(f"{made.folder}: {made.train} prompts to train on, {made.test} to validate on, agent.yaml\n")
 
 

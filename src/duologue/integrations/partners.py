@@ -6,22 +6,25 @@ has, as a `ChatModel`. Nothing here knows the library.
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from duologue.conversation import Conversation, Ending, Goal, Message, message_rows
 from duologue.errors import DataError, ModelError, RecipeError, nearest
-from duologue.metrics.base import Judge, Supplies
+from duologue.metrics import satisfaction
+from duologue.metrics.base import Judge, Supplies, Weighted
 from duologue.models.base import Reply, Sampling, count_bytes
 from duologue.models.settings import ModelName, Served, Temperature, is_address
 from duologue.reward import MultiturnReward, Reward
 from duologue.sandbox.settings import SandboxSettings
 from duologue.simulation import Assistant, Window, reach
 from duologue.tasks import Task
+from duologue.users.profiles import SETS, people
 
 if TYPE_CHECKING:
     from duologue.models.endpoint import Endpoint
@@ -40,6 +43,12 @@ class UserModel(Served):
     temperature: Temperature = 1.0
     max_tokens: int = Field(default=512, gt=0)
 
+    @model_validator(mode="after")
+    def _can_be_reached(self) -> Self:
+        if self.model != SCRIPTED:
+            _check_address(self)
+        return self
+
 
 class JudgeModel(Served):
     """Who judges: the keys of a recipe's `[judge]`, `endpoint` being an address."""
@@ -48,6 +57,39 @@ class JudgeModel(Served):
     """A model of `endpoint`; left out, nobody judges."""
     temperature: Temperature = 0.0
     max_tokens: int = Field(default=1024, gt=0)
+
+    @model_validator(mode="after")
+    def _can_be_reached(self) -> Self:
+        if self.model:
+            _check_address(self)
+        return self
+
+
+def _check_address(settings: Served) -> None:
+    if settings.endpoint is None or not is_address(settings.endpoint):
+        raise ValueError("endpoint: give the address of the model, like http://127.0.0.1:8000/v1")
+
+
+def check_partners(task: Task, user: UserModel, judge: JudgeModel) -> None:
+    """Refuse users that a task does not have, and metrics that need a judge where there is none.
+
+    Raises:
+        RecipeError: which, and what to do.
+    """
+    if user.model == SCRIPTED:
+        task.with_profile(user.profiles)
+    else:
+        people(user.profiles)
+    asking = [name for name, metric in task.metrics.items() if _needs_a_judge(metric, user)]
+    if asking and not judge.model:
+        raise RecipeError(f'metric "{asking[0]}" needs a judge: give judge.model and judge.endpoint, an address')
+
+
+def _needs_a_judge(metric: Weighted, user: UserModel) -> bool:
+    if metric.factory is satisfaction:  # scripted users show theirs
+        return user.model != SCRIPTED
+    wanted = inspect.signature(metric.factory).parameters.values()
+    return any(each.name in ("judge", "extract") and each.default is each.empty for each in wanted)
 
 
 class Partners:
@@ -62,7 +104,7 @@ class Partners:
 
     Raises:
         RecipeError: a metric that needs a judge and has none; less than one sample; no such profiles; an endpoint
-            that is no address, or whose key the environment does not have.
+            whose key the environment does not have.
     """
 
     def __init__(
@@ -74,11 +116,13 @@ class Partners:
         user: UserModel | None = None,
         judge: JudgeModel | None = None,
     ) -> None:
+        user, judge = user or UserModel(), judge or JudgeModel()
+        check_partners(task, user, judge)
         self._open: list[Endpoint] = []
         self._sandbox = SandboxSettings().sandbox()
-        self.task = self._played(task, user or UserModel())
+        self.task = self._played(task, user)
         self._goals = {goal.id: goal for goal in task.goals("train")}
-        judging = self._judging(judge or JudgeModel())
+        judging = self._judging(judge)
         self._reward = MultiturnReward(
             Assistant(Nobody()),
             self.task.plain_users,
@@ -124,7 +168,6 @@ class Partners:
     def _played(self, task: Task, settings: UserModel) -> Task:
         if settings.model == SCRIPTED:
             return task.with_profile(settings.profiles)
-        from duologue.users.profiles import SETS, people
         from duologue.users.prompted import prompted_users
 
         model = self._endpoint(settings, "user").model(settings.model, role="user", stop=settings.stop)
@@ -141,8 +184,7 @@ class Partners:
     def _endpoint(self, settings: Served, role: str) -> Endpoint:
         from duologue.models.endpoint import Endpoint
 
-        if settings.endpoint is None or not is_address(settings.endpoint):
-            raise RecipeError(f"{role}.endpoint: give the address of its model, like http://127.0.0.1:8000/v1")
+        assert settings.endpoint is not None, "settings of a model have an address"
         key = os.environ.get(settings.api_key_env) if settings.api_key_env else None
         if settings.api_key_env and not key:
             raise RecipeError(f"{role}.api_key_env: the environment has no {settings.api_key_env}: export it first")

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from duologue.conversation import Conversation, Ending, message_rows
-from duologue.dataset import Visit, visits
+from duologue.dataset import REDRAWS, Visit, visits
 from duologue.dataset.files import features, needed
 from duologue.dataset.sets import Kind
-from duologue.errors import DataError, ModelError
+from duologue.errors import DataError
 from duologue.models.scripted import ScriptedModel
 from duologue.seeding import derive
 from duologue.simulation import Assistant, reach
@@ -61,17 +62,18 @@ def validation(tasks: Sequence[Task], count: int, *, seed: int) -> list[Visit]:
     return [Visit(task, goal, derive(seed, "verl", "test", task.name, goal.id), 0) for task, goal, _ in goals[:count]]
 
 
-async def rows(planned: Sequence[Visit], systems: Mapping[str, str | None]) -> list[dict[str, Any]]:
-    """The rows of visits, in their order; each prompt is the user's first message.
+async def rows(planned: Sequence[Visit], systems: Mapping[str, str | None]) -> tuple[list[dict[str, Any]], list[str]]:
+    """The rows of visits, in their order, and why each of those was left out that has none.
+
+    A prompt is the user's first message. Where a user has nothing to say, others are drawn, `REDRAWS` at most.
 
     Args:
         systems: the system prompt that prompts stand under, by task.
-
-    Raises:
-        ModelError: a user had nothing to say.
     """
     begun = await asyncio.gather(*(_begun(visit) for visit in planned))
-    return [
+    found = [each for each in begun if each[1].ending is not Ending.FAILED]
+    why = [talk.reason or "unknown" for _, talk in begun if talk.ending is Ending.FAILED]
+    made = [
         {
             "prompt": message_rows(conversation.messages, systems[visit.task.name]),
             "data_source": visit.task.name,
@@ -82,17 +84,26 @@ async def rows(planned: Sequence[Visit], systems: Mapping[str, str | None]) -> l
             "depth": visit.depth,
             "extra_info": {"index": index},
         }
-        for index, (visit, conversation) in enumerate(zip(planned, begun, strict=True))
+        for index, (visit, conversation) in enumerate(found)
     ]
+    return made, why
 
 
-async def _begun(visit: Visit) -> Conversation:
+async def _begun(planned: Visit) -> tuple[Visit, Conversation]:
+    """The visit, with the seed of the user who began, and their first message; that failed where nobody did."""
+    visit, conversation = planned, await _beginning(planned)
+    for redraw in range(1, REDRAWS + 1):
+        if conversation.ending is not Ending.FAILED:
+            break
+        visit = replace(planned, seed=derive(planned.seed, "redraw", redraw))
+        conversation = await _beginning(visit)
+    return visit, conversation
+
+
+async def _beginning(visit: Visit) -> Conversation:
     unasked = Assistant(ScriptedModel(lambda messages, seed: ""))
     user = visit.task.user(visit.goal.request, visit.seed)
-    conversation = await reach(unasked, user, depth=0, seed=visit.seed)
-    if conversation.ending is Ending.FAILED:
-        raise ModelError(f'the user of goal "{visit.goal.id}" did not begin: {conversation.reason}')
-    return conversation
+    return await reach(unasked, user, depth=0, seed=visit.seed)
 
 
 def write(path: Path, found: Sequence[Mapping[str, Any]]) -> None:

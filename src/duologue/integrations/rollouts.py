@@ -9,6 +9,7 @@ others', so that whoever compares it with them finds no difference.
 from __future__ import annotations
 
 import logging
+import operator
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -25,9 +26,12 @@ from duologue.reward import MultiturnReward, Reward
 from duologue.seeding import derive
 from duologue.simulation import Assistant, reach
 from duologue.tasks.base import Task
+from duologue.tasks.rows import SPLITS
 
 ATTEMPTS = 2
 """Candidates drawn for one place, where the first cannot be scored."""
+REWARD = "multiturn_reward"
+"""The figure that is the reward: unlike the score, of a candidate without one there is none."""
 ASKS = "asks_"
 """What the names of a task's figures begin with that say whether a reply asks."""
 
@@ -57,6 +61,8 @@ class Row:
 
     task: Task
     goal: Goal
+    split: str
+    """The goal's: trainers validate on goals to "test" on."""
     system: str | None
     start: Conversation
     """The prompt: it ends in a user message."""
@@ -91,6 +97,8 @@ class Rollout:
     """Its reward; of one that could not be scored, the mean of the other copies' or else of the step so far."""
     scored: bool
     """Whether it is to be trained on."""
+    why: str | None
+    """What most of its look-aheads were lost by, where it could not be scored."""
     figures: Mapping[str, float | None]
     """The same names for every row of every task; None where there is none."""
     generating: float
@@ -115,12 +123,12 @@ class Rollouts:
         parts: Callable[[Task], Sequence[str]],
     ) -> None:
         self._tasks = {task.name: task for task in tasks}
-        self._goals: dict[str, dict[str, Goal]] = {}
+        self._goals: dict[str, dict[str, tuple[str, Goal]]] = {}
         self._reward = reward
         self._parts = tuple(dict.fromkeys(name for task in tasks for name in parts(task)))
         self._asks = tuple(dict.fromkeys(name for task in tasks for name in task.figures if name.startswith(ASKS)))
         self._groups: WeakValueDictionary[str, Group] = WeakValueDictionary()
-        self._step = StepMean()
+        self._steps = {split: StepMean() for split in SPLITS}
         self.failures = Counter[str]()
         """Why look-aheads were lost, and how many by each reason."""
 
@@ -130,19 +138,22 @@ class Rollouts:
         Without `task` it is the only one there is, without `depth` 0; without `seed` one is made of the prompt.
 
         Raises:
-            DataError: a column is missing, names what there is not, or a prompt does not end in a user message.
+            DataError: a column is missing, names what there is not or holds no such number, or a prompt does not end
+                in a user message.
         """
         task = self._task(columns.get("task"))
-        goal = self._goal(task, columns.get("goal"))
+        split, goal = self._goal(task, columns.get("goal"))
         where = f'the prompt of goal "{goal.id}"'
         messages = parse_messages(columns.get("raw_prompt"), where)
         system = messages[0].content if messages and messages[0].role == "system" else None
         start = Conversation(messages[1:] if system is not None else messages)
         if not start.messages or start.messages[-1].role != "user" or any(m.role == "system" for m in start.messages):
             raise DataError(f"{where} must be a conversation that ends in a user message, system prompt first, if any")
-        seed = columns.get("seed")
-        drawn = derive(0, "row", goal.id, start.digest) if seed is None else int(seed)
-        return Row(task, goal, system, start, drawn, int(columns.get("depth") or 0), group, copy, step)
+        seed, depth = _whole(columns, "seed", where), _whole(columns, "depth", where) or 0
+        if depth < 0:
+            raise DataError(f"{where}: its depth is {depth}; it counts turns, from 0")
+        drawn = derive(0, "row", goal.id, start.digest) if seed is None else seed
+        return Row(task, goal, split, system, start, drawn, depth, group, copy, step)
 
     async def rollout(self, row: Row, policy: Policy) -> Rollout:
         """Draw a candidate and score it; once more where it could not be scored.
@@ -163,9 +174,10 @@ class Rollouts:
         finally:
             group.settle(value)
         scored = time.monotonic()
-        score = self._step.took(row.step, value) if value is not None else await self._stand_in(group, row.step)
-        figures = self._figures(row, state.prefix, reply, reward)
-        return Rollout(state.prefix, reply, account, score, value is not None, figures, drawn - began, scored - drawn)
+        so_far = self._steps[row.split]
+        score = so_far.took(row.step, value) if value is not None else await _stand_in(group, so_far.mean, row.step)
+        told = (value is not None, _why(reward), self._figures(row, state.prefix, reply, reward))
+        return Rollout(state.prefix, reply, account, score, *told, drawn - began, scored - drawn)
 
     async def _candidate(
         self, row: Row, state: State, group: Group, assistant: Assistant, policy: Policy
@@ -213,13 +225,8 @@ class Rollouts:
         logger.warning('goal "%s": the prefix could not be played; candidates follow the prompt: %s', row.goal.id, why)
         return State(row.start, row.seed)
 
-    async def _stand_in(self, group: Group, step: int) -> float:
-        """The score of a candidate without one: it is not trained on, and moves no mean."""
-        mean = await group.mean()
-        return self._step.mean(step) if mean is None else mean
-
     def _figures(self, row: Row, prefix: Conversation, reply: Reply, reward: Reward) -> dict[str, float | None]:
-        found: dict[str, float | None] = dict.fromkeys((*self._parts, *self._asks))
+        found: dict[str, float | None] = {REWARD: reward.value, **dict.fromkeys((*self._parts, *self._asks))}
         if reward.value is not None:
             found |= reward.parts
         if len(prefix.messages) == 1:
@@ -235,13 +242,31 @@ class Rollouts:
             raise DataError(f'a row names the task "{name}", and the recipe does not{nearest(str(name), self._tasks)}')
         return self._tasks[name]
 
-    def _goal(self, task: Task, name: Any) -> Goal:
+    def _goal(self, task: Task, name: Any) -> tuple[str, Goal]:
         if task.name not in self._goals:
-            self._goals[task.name] = {goal.id: goal for goal in task.all_goals}
+            self._goals[task.name] = {goal.id: (split, goal) for split in SPLITS for goal in task.goal_maker(split)}
         goals = self._goals[task.name]
         if name not in goals:
-            raise DataError(
-                f'task "{task.name}" has no goal "{name}": the column `goal` holds the id of one; '
-                "`duologue verl` writes such data sets"
-            )
+            told = "a row names no goal" if name is None else f'task "{task.name}" has no goal "{name}"'
+            raise DataError(f"{told}: the column `goal` holds the id of one; `duologue verl` writes such data sets")
         return goals[name]
+
+
+def _whole(columns: Mapping[str, Any], name: str, where: str) -> int | None:
+    """The whole number in a column; None where there is none."""
+    value = columns.get(name)
+    try:
+        return None if value is None else operator.index(value)
+    except TypeError as error:
+        raise DataError(f"{where}: its {name} is {value!r}, which is no whole number") from error
+
+
+async def _stand_in(group: Group, so_far: Callable[[int], float], step: int) -> float:
+    """The score of a candidate without one: it is not trained on, and moves no mean of its group."""
+    mean = await group.mean()
+    return so_far(step) if mean is None else mean
+
+
+def _why(reward: Reward) -> str | None:
+    """What most look-aheads were lost by, where there is no reward."""
+    return Counter(reward.failures).most_common(1)[0][0] if reward.value is None else None

@@ -15,8 +15,9 @@ compared with each other, so that they share prefix and luck wherever the episod
 replies is on the record to train on: prefix and look-aheads are played by the same agent (its harness, its model
 as it stands, its sampling) outside the episode, and their tokens are booked under `extra_usage`.
 
-A reply that could not be scored has no reward, and its trace is no longer trainable: trainers and figures leave it
-out. Where no reply could be scored, the episode failed, with the reason.
+A trace is trainable from the moment that its reward is written down, and not before: a reply that could not be
+scored has none, and trainers and figures leave it out. Where no reply could be scored, or the episode ended early,
+the episode failed and its traces with it, with the reason.
 """
 
 # verifiers lives in an environment of its own, so that its types are unknown here.
@@ -26,13 +27,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from duologue.dataset import reward_each, visits
 from duologue.errors import ModelError
-from duologue.integrations.partners import JudgeModel, Partners, Split, UserModel, figures, look_aheads, of_split
+from duologue.integrations.partners import (
+    JudgeModel,
+    Partners,
+    Split,
+    UserModel,
+    check_partners,
+    figures,
+    look_aheads,
+    of_split,
+)
 from duologue.integrations.verifiers_agent import ChatHarness as ChatHarness, Policy, prompt_of, reply_of, vf
 from duologue.reward import Reward
 from duologue.simulation import Assistant
@@ -117,7 +127,7 @@ class ConversationEnvConfig(vf.EnvConfig):
     """Replies to each state: the group that a trainer compares."""
     samples: int = Field(3, ge=1)
     """Look-aheads a reply (k)."""
-    window: int | Literal["full"] = 2
+    window: Annotated[int, Field(ge=0)] | Literal["full"] = 2
     """Turns a look-ahead (w), or "full"."""
     user: UserModel = UserModel()
     """Who plays users; by default the task's own rules."""
@@ -125,6 +135,13 @@ class ConversationEnvConfig(vf.EnvConfig):
     """Whom judged metrics ask."""
     max_concurrent_agents: int | None = Field(None, ge=1)
     """Replies of one episode that are drawn at a time, those of look-aheads among them; None for no limit."""
+
+    @model_validator(mode="after")
+    def _suits_the_task(self) -> Self:
+        # verifiers makes one by defaults alone before it reads what was given.
+        if "taskset" in self.model_fields_set and self.taskset.id:
+            check_partners(vf.load_taskset(self.taskset).conversations, self.user, self.judge)
+        return self
 
 
 class ConversationEnv(vf.Env[ConversationEnvConfig]):
@@ -144,20 +161,19 @@ class ConversationEnv(vf.Env[ConversationEnvConfig]):
         if self.partners is not None:
             await self.partners.close()
 
+    async def setup(self, agents: vf.Agents) -> None:
+        """Nothing is to be trained on yet."""
+        agents.assistant.trainable = False
+
     async def run(self, task: vf.Task, agents: vf.Agents) -> None:
-        """Play to the state, reply, and look ahead from each reply."""
-        assert self.partners is not None, "episodes are run between start and stop"
-        policy = Policy(agents.assistant, self.config.max_concurrent_agents)
-        assistant = Assistant(policy, task.data.system_prompt)
-        goal, visit = self.partners.goal(task.data.goal), task.data.visit
-        prefix = await self.partners.state(assistant, goal, depth=task.data.depth, visit=visit)
-        traces = await self._replies(agents.assistant, task.with_data(prompt=list(prompt_of(prefix.messages))))
-        if all(trace.ok for trace in traces):
-            replies = [reply_of(trace) for trace in traces]
-            rewards = await reward_each(self.partners.reward(assistant), goal, prefix, replies, seed=visit)
-            for trace, reward in zip(traces, rewards, strict=True):
-                trace.state.reward = reward
-        traces[0].extra_usage.extend(policy.usage)
+        """Play to the state, reply, and look ahead from each reply that there is."""
+        traces: list[vf.Trace] = []
+        try:
+            await self._play(task, agents.assistant, traces)
+        except BaseException as error:  # a deadline arrives as a cancellation
+            early = ModelError("the episode was ended before its replies had rewards")
+            _fail(traces, error if isinstance(error, Exception) else early)
+            raise
 
     async def finalize(self, task: vf.Task, episode: vf.Episode) -> None:
         """Write down what each reply is worth; one without a reward is not trained on.
@@ -170,11 +186,34 @@ class ConversationEnv(vf.Env[ConversationEnvConfig]):
         for trace, reward in zip(episode.traces, rewards, strict=True):
             _record(trace, reward, unscored / len(rewards))
         if unscored == len(rewards):
-            raise _all_failed(episode.traces)
+            error = _none_scored(episode.traces)
+            _fail(episode.traces, error)
+            raise error
 
-    async def _replies(self, agent: vf.Agent, task: vf.Task) -> Sequence[vf.Trace]:
+    def complete(self, episode: vf.Episode) -> bool:
+        """Whether any reply has its reward: a resumed run plays the others again."""
+        return any(trace.rewards.get(REWARD) is not None for trace in episode.traces)
+
+    async def _play(self, task: vf.Task, agent: vf.Agent, traces: list[vf.Trace]) -> None:
+        assert self.partners is not None, "episodes are run between start and stop"
+        policy = Policy(agent, self.config.max_concurrent_agents)
+        assistant = Assistant(policy, task.data.system_prompt)
+        goal, visit = self.partners.goal(task.data.goal), task.data.visit
+        prefix = await self.partners.state(assistant, goal, depth=task.data.depth, visit=visit)
+        drawn = await self._replies(agent, task.with_data(prompt=list(prompt_of(prefix.messages))), traces)
+        spoken = [trace for trace in drawn if trace.ok]
+        replies = [reply_of(trace) for trace in spoken]
+        rewards = await reward_each(self.partners.reward(assistant), goal, prefix, replies, seed=visit)
+        for trace, reward in zip(spoken, rewards, strict=True):
+            trace.state.reward = reward
+        drawn[0].extra_usage.extend(policy.usage)
+
+    async def _replies(self, agent: vf.Agent, task: vf.Task, traces: list[vf.Trace]) -> Sequence[vf.Trace]:
+        """The traces of the replies; `traces` has each from its beginning."""
         async with asyncio.TaskGroup() as together:
-            drawn = [together.create_task(agent.run(task)) for _ in range(self.config.candidates)]
+            drawn = [
+                together.create_task(agent.run(task, on_trace=traces.append)) for _ in range(self.config.candidates)
+            ]
         return [each.result() for each in drawn]
 
 
@@ -184,17 +223,18 @@ def _record(trace: vf.Trace, reward: Reward | None, unscored: float) -> None:
         trace.record_metrics(figures(reward))
         trace.info["look_aheads"] = look_aheads(reward)
         trace.info["lost"] = list(reward.failures)
-    if reward is None or reward.value is None:
-        trace.agent.trainable = False
-    else:
+    if reward is not None and reward.value is not None:
         trace.record_reward(REWARD, reward.value)
+        trace.agent.trainable = True
 
 
-def _all_failed(traces: Sequence[vf.Trace]) -> ModelError:
-    """The error of an episode none of whose replies could be scored, written to those that had none."""
+def _none_scored(traces: Sequence[vf.Trace]) -> ModelError:
     told = [why for trace in traces for why in (*(e.message for e in trace.errors), *trace.info.get("lost", ()))]
-    error = ModelError(f"none of {len(traces)} replies could be scored; the last reason: {told[-1]}")
+    return ModelError(f"none of {len(traces)} replies could be scored; the last reason: {told[-1]}")
+
+
+def _fail(traces: Sequence[vf.Trace], error: Exception) -> None:
+    """Traces that went well fail with their episode."""
     for trace in traces:
         if trace.ok:
             trace.record_error(error)
-    return error

@@ -33,6 +33,8 @@ except ModuleNotFoundError as error:
         "duologue (docs/verl.md)"
     ) from error
 
+WHY = "why_unscored"
+"""What verl carries of a candidate that could not be scored: the reason."""
 HANDED = ("uid", "session_id", "global_steps")
 """Columns that verl's trainer adds to a row."""
 
@@ -70,7 +72,7 @@ class MultiturnLoop(AgentLoopBase):
 def _output(rollout: Rollout) -> AgentLoopOutput:
     reply, drawn = rollout.reply, rollout.drawn
     ids = list(reply.ids or ())
-    own = {"turn_scores": [], "tool_rewards": [], "reward_extra_info": dict(rollout.figures)}
+    own = {"turn_scores": [], "tool_rewards": [], "reward_extra_info": dict(rollout.figures), WHY: rollout.why}
     return AgentLoopOutput(
         prompt_ids=list(reply.prompt_ids or ()),
         response_ids=ids,

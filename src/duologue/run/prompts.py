@@ -1,24 +1,30 @@
 """`duologue verl`: what verl needs of a recipe, in one folder.
 
 train.parquet, test.parquet    prompts from training and from test goals
-recipe.toml                    the recipe as resolved: tasks, users, judge, metrics, look-ahead
+recipe.toml                    the recipe as resolved: tasks, users, judge, metrics, look-ahead; its paths absolute
 agent.yaml                     verl's `agent_loop_config_path`: the agent loop of that recipe
+calls.sqlite                   what users' models said, where endpoints play them: asked again, it is known
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from duologue.errors import RecipeError
+from duologue.errors import NothingMeasured, RecipeError
 from duologue.integrations import prompts
 from duologue.journal import write_atomically
+from duologue.models import BUILT_IN
 from duologue.recipe import Recipe
 from duologue.run.check import check_task
 from duologue.run.endpoints import opened
 from duologue.run.folder import resolved, revision
 from duologue.run.wiring import ADAPTIVE, with_users
+from duologue.tasks.source import HUB
 
 LOOP = "duologue.run.verl.RecipeLoop"
 
@@ -32,37 +38,77 @@ class Inputs:
     """Prompts to train on."""
     test: int
     """Prompts to validate on."""
+    left_out: Sequence[str]
+    """Why prompts were left out, a sentence each: no user began."""
 
 
-def write_inputs(recipe: Recipe, folder: Path, *, train: int, test: int, deepest: int) -> Inputs:
+def write_inputs(recipe: Recipe, folder: Path, *, train: int, test: int, deepest: int, cached: bool = True) -> Inputs:
     """Write what verl needs of a recipe; what the folder held of it is replaced.
 
     Args:
         train: prompts to train on; a training of N steps visits each once where it is N times the batch.
         test: prompts to validate on, at most.
         deepest: half the prompts to train on come after 1 to `deepest` turns, played by the policy as it is then.
+        cached: whether a call that was answered before is answered from the folder's `calls.sqlite`.
 
     Raises:
         RecipeError: the recipe cannot be used for this.
         DataError: no prompts are asked for, or a task lacks goals.
-        ModelError: a user that a model plays did not begin.
+        NothingMeasured: no user began, of those to train or to validate with.
         MissingDependency: Parquet cannot be written.
     """
     check_recipe(recipe)
     folder.mkdir(parents=True, exist_ok=True)
-    with opened(recipe, folder / "calls.sqlite") as (loop, endpoints):
+    with opened(recipe, folder / "calls.sqlite", cached=cached) as (loop, endpoints):
         tasks = [with_users(task, recipe, recipe.user, endpoints) for task in recipe.tasks()]
         systems = {task.name: recipe.assistant.system_prompt(task) for task in tasks}
         files = {
             "train": prompts.training(tasks, train, deepest=deepest, seed=recipe.seed),
             "test": prompts.validation(tasks, test, seed=recipe.seed),
         }
-        for name, planned in files.items():
-            prompts.write(folder / f"{name}.parquet", loop.run(prompts.rows(planned, systems)))
+        begun = {name: loop.run(prompts.rows(planned, systems)) for name, planned in files.items()}
+    for name, (rows, left_out) in begun.items():
+        _write(folder / f"{name}.parquet", rows, left_out)
     path = folder / "recipe.toml"
-    write_atomically(path, resolved(recipe, [f"# revision: {revision()}"]))
+    write_atomically(path, resolved(placed(recipe), [f"# revision: {revision()}"]))
     write_atomically(folder / "agent.yaml", agent_loop(path))
-    return Inputs(folder, len(files["train"]), len(files["test"]))
+    (trained, without), (tested, without_test) = begun["train"], begun["test"]
+    return Inputs(folder, len(trained), len(tested), (*without, *without_test))
+
+
+def _write(path: Path, rows: Sequence[Mapping[str, Any]], left_out: Sequence[str]) -> None:
+    if not rows:
+        raise NothingMeasured(
+            f"{path} would be empty: no user began any of {len(left_out)} prompts, mostly: {commonest(left_out)}. Put "
+            "that right and give the same command again, with --no-cache where the same model is to be asked anew"
+        )
+    prompts.write(path, rows)
+
+
+def commonest(sentences: Sequence[str]) -> str:
+    """The sentence that there are most of."""
+    return Counter(sentences).most_common(1)[0][0]
+
+
+def placed(recipe: Recipe) -> Recipe:
+    """The recipe with absolute paths: verl's workers read it in folders of their own."""
+    tasks = tuple(
+        task.model_copy(update={"name": _placed_task(task.name), "path": task.path and _placed_goals(task.path)})
+        for task in recipe.task
+    )
+    named = recipe.reward.tokenizer
+    tokenizer = str(Path(named).absolute()) if named and named not in BUILT_IN and Path(named).exists() else named
+    reward = recipe.reward.model_copy(update={"tokenizer": tokenizer})
+    return recipe.model_copy(update={"task": tasks, "reward": reward})
+
+
+def _placed_task(name: str) -> str:
+    file, _, attribute = name.rpartition(":")
+    return f"{Path(file).absolute()}:{attribute}" if file.endswith(".py") else name
+
+
+def _placed_goals(path: str) -> str:
+    return path if path.partition(":")[0] == HUB else str(Path(path).absolute())
 
 
 def agent_loop(recipe: Path) -> str:

@@ -8,6 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf  # pyright: ignore[reportMissingImports]
+
 from duologue.integrations.rollouts import Rollouts
 from duologue.integrations.verl import MultiturnLoop
 from duologue.models.template import ChatTemplate
@@ -29,7 +31,8 @@ class RecipeLoop(MultiturnLoop):
     """
 
     def __init__(self, *, recipe: str, tokenizer: Any, data_config: Any, **verl: Any) -> None:
-        options = dict(data_config.config.get("apply_chat_template_kwargs") or {})
+        given = data_config.config.get("apply_chat_template_kwargs")
+        options = OmegaConf.to_container(given, resolve=True) if given else {}
         rollouts, template = _shared(recipe, tokenizer, json.dumps(options, sort_keys=True))
         own = {"rollouts": rollouts, "template": template}
         super().__init__(**own, tokenizer=tokenizer, data_config=data_config, **verl)

@@ -171,4 +171,5 @@ def test_a_model_plays_the_users_and_another_judges_and_none_of_them_sees_the_re
 
 def test_settings_that_cannot_be_used_end_the_command_with_a_sentence(tmp_path: Path) -> None:
     evaluated = evaluate(tmp_path, whole, "-n", "1", "--env.user.model", "person")
-    assert evaluated.code != 0 and "user.endpoint: give the address" in evaluated.told
+    assert evaluated.code != 0 and "endpoint: give the address" in evaluated.told
+    assert "--env.user" in evaluated.told and "Traceback" not in evaluated.told

@@ -15,12 +15,16 @@ import pytest
 import torch
 from verl.experimental.agent_loop import AgentLoopWorker
 from verl.protocol import DataProto
+from verl.trainer.ppo.metric_utils import process_validation_metrics
 from verl.trainer.ppo.ray_trainer import compute_advantage
 from verl.utils.dataset.rl_dataset import RLHFDataset, collate_fn
 
 import duologue
 from duologue.conversation import Conversation, parse_messages
-from duologue.errors import DataError, RecipeError
+from duologue.errors import DataError, ModelError, RecipeError
+from duologue.integrations import verl_figures
+from duologue.integrations.verl import WHY
+from duologue.integrations.verl_figures import TellingBuffer, TellingBufferAsync, check, means
 from duologue.models.base import Sampling
 from verl_server import Params, TinyClient
 
@@ -250,6 +254,55 @@ async def test_where_no_copy_can_be_scored_none_is_trained_on(configured: Config
     assert rolled.figure("unscored") == [1.0] * COPIES
     assert not any(map(any, rolled.masks))
     assert len(set(rolled.scores)) == 1
+    assert rolled.figure("multiturn_reward") == [None] * COPIES
+    why = {str(each) for each in rolled.batch.non_tensor_batch["why_unscored"]}
+    assert why == {"the assistant's model: verl's server gave up a request before its reply was whole"}
+
+
+async def test_options_of_the_chat_template_may_be_nested(configured: Configured) -> None:
+    nested = "data.apply_chat_template_kwargs={tools_in:{style:[short]}}"
+    rolled = await roll(configured("grpo", nested), first_turn, prompts=1, copies=1)
+    assert rolled.figure("unscored") == [0.0]
+
+
+def test_validation_has_the_reward_of_what_could_be_scored_alone() -> None:
+    infos = {"reward": [0.5, 0.75], "multiturn_reward": [0.5, None]}
+    found = process_validation_metrics(["groceries"] * 2, ["a", "b"], infos)
+    assert found["groceries"]["reward"]["mean@1"] == 0.625
+    assert found["groceries"]["multiturn_reward"]["mean@1"] == 0.5
+
+
+def test_a_batch_without_any_score_is_refused_and_one_with_some_is_not() -> None:
+    lost = [{WHY: "no judge"}, {WHY: "too long"}, {WHY: "no judge"}]
+    with pytest.raises(ModelError, match="none of a step's 3 candidates could be scored, mostly: no judge"):
+        check(lost)
+    check([*lost, {WHY: None}])
+
+
+@dataclass
+class Batch:
+    """What a buffer hands out."""
+
+    partition_id: str
+    keys: tuple[str, ...] = ("a", "b")
+
+
+@pytest.mark.parametrize("buffer", [TellingBuffer, TellingBufferAsync])
+def test_verls_buffer_hands_out_no_batch_to_train_on_without_any_score(
+    buffer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = np.array([{WHY: "no judge", "reward_extra_info": {"unscored": 1.0}}] * 2, dtype=object)
+    monkeypatch.setattr(verl_figures.tq, "kv_batch_get", lambda **asked: {"extra_fields": rows})
+    monkeypatch.setattr(buffer.__base__, "sample", lambda self, step, name, size: (Batch(name), {}))
+    made = buffer.__new__(buffer)
+    with pytest.raises(ModelError, match="none of a step's 2 candidates"):
+        made.sample(1, "train", 2)
+    assert made.sample(1, "val", 2)[1] == {"duologue/unscored": 1.0}
+
+
+def test_rows_of_other_agent_loops_have_no_figures() -> None:
+    check([{WHY: "no judge"}, {}])
+    assert means([{}, {"luck": 1.0}, {"luck": None}, {"luck": 3.0}]) == {"duologue/luck": 2.0}
 
 
 async def test_a_prefix_longer_than_the_longest_prompt_is_taken_back_to_where_it_fits(configured: Configured) -> None:

@@ -91,6 +91,7 @@ def test_a_step_gives_whole_groups_with_their_rewards_and_figures(
     assert len(set(scores.tolist())) > 1
     assert metrics["duologue/look_aheads"] == 3.0 and metrics["duologue/unscored"] == 0.0
     assert -5 < metrics["duologue/satisfaction"] < 5
+    assert metrics["duologue/multiturn_reward"] == pytest.approx(float(scores.mean()))
 
     padded = DataProto(batch=data.select("response_mask", "rm_scores").to_padded_tensor())
     padded.batch["token_level_rewards"] = padded.batch["rm_scores"]
