@@ -48,7 +48,18 @@ def test_it_is_said_before_anything_is_loaded_with_the_estimate(giant: Path) -> 
 
     told = str(refused.value)
     assert "billion parameters and takes about" in told and "2 bytes a weight" in told
-    assert re.search(r"[\d.]+ GiB are free on this machine: take a smaller model", told)
+    assert re.search(r"[\d.,]+ GiB are free on this machine: take a smaller model", told)
+
+
+def test_one_that_is_too_large_to_play_says_what_training_it_takes(giant: Path) -> None:
+    with pytest.raises(ModelError) as refused:
+        LocalModel.load(giant, device="cpu")
+
+    playing, training = (
+        float(re.findall(pattern, str(refused.value))[0].replace(",", ""))
+        for pattern in (r"takes about (\S+) GiB \(2 bytes", r"Training all of its weights takes (\S+) GiB")
+    )
+    assert training == pytest.approx(8 * playing, rel=0.01)
 
 
 @pytest.mark.parametrize(

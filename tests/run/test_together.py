@@ -26,6 +26,7 @@ from duologue.run.bill import budgets
 from duologue.run.endpoints import Endpoints
 from duologue.run.folder import RunFolder
 from duologue.run.together import check_together
+from duologue.training.launch import unsplit_here
 from endpoint_server import Asked, serving
 
 RECIPE = """
@@ -171,6 +172,14 @@ def test_what_cannot_train_split_weights_is_refused(
 
     with pytest.raises(RecipeError, match=told):
         check_together(recipe(**stage), 2)
+
+
+@pytest.mark.parametrize(("asked", "gpu", "warned"), [("true", False, True), ("true", True, False), ("", False, False)])
+def test_weights_that_accelerate_will_not_split_are_said(
+    asked: str, gpu: bool, warned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", asked)
+    assert ("splits no weights" in (unsplit_here(gpu) or "")) is warned
 
 
 def test_steps_that_can_be_divided_are_not_refused() -> None:

@@ -1,13 +1,13 @@
 # pyright: basic
 """Tokenizers and weights, from a folder or by their id on the hub, and into a folder.
 
-Covered: whole models, and LoRA adapters that stand on one. An adapter's folder has the adapter, the tokenizer and
-the name of the model it stands on; transformers and peft open it as they open any.
+Covered: whole models, and LoRA adapters that stand on one. An adapter's folder has the adapter, the tokenizer, and
+where the model is that it stands on; transformers and peft open it as they open any. Which weights those were stands
+there, too, and no others are taken: see `adapters`.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 import warnings
 from collections.abc import Iterator
@@ -24,8 +24,9 @@ from transformers.utils.import_utils import is_bitsandbytes_available, is_peft_a
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from duologue.errors import AbsentModel, MissingDependency, ModelError
+from duologue.models.adapters import base_of, check_base, note_base
 from duologue.models.hub import refuse_absent
-from duologue.models.memory import refuse_too_large, to_play
+from duologue.models.memory import gib, refuse_too_large, to_play, to_train
 from duologue.models.size import blueprint
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
@@ -63,30 +64,38 @@ def load_weights(
         four_bit: the weights in 4 bits (NF4, as in QLoRA); an adapter's are not.
 
     Raises:
-        ModelError: there is no model, it cannot be read, or does not fit into memory; 4 bits without a GPU.
+        ModelError: there is no model, it cannot be read, or does not fit into memory; an adapter was trained on other
+            weights than those that it names; 4 bits without a GPU.
         MissingDependency: peft or bitsandbytes are not installed.
     """
     options = four_bits() if four_bit else {}
     adapter = _adapter(place)
-    whole = place if adapter is None else _base(adapter)
+    whole = str(place) if adapter is None else _base(adapter)
     if (planned := blueprint(whole)) is not None:
-        refuse_too_large(place, to_play(planned, dtype, four_bit=four_bit), device, then=LESS)
+        training = gib(to_train(planned, None).bytes)
+        then = f"{LESS}. Training all of its weights takes {training}"
+        refuse_too_large(place, to_play(planned, dtype, four_bit=four_bit), device, then=then)
     model = _whole(whole, dtype, options)
     if adapter is not None:
-        model = _with_adapter(model, adapter)
+        model = _with_adapter(model, adapter, whole)
     if not four_bit:  # those are where they belong, and cannot be moved
         model.to(device)  # type: ignore[arg-type]
     return model
 
 
 def save_weights(model: nn.Module, folder: Path) -> None:
-    """Write a model's weights and configs; of a model with an adapter, the adapter alone."""
+    """Write a model's weights and configs; of a model with an adapter, the adapter alone, and what it stands on.
+
+    Raises:
+        ModelError: what it stands on is not there any more.
+    """
     if not is_adapted(model):
         model.save_pretrained(folder)  # type: ignore[operator]
         return
     # Trainers put adapters of their own beside the one that was trained. Layers of words are never trained here, and
     # looking whether they were would ask the hub.
     model.save_pretrained(folder, selected_adapters=[ADAPTER], save_embedding_layers=False)  # type: ignore[operator]
+    note_base(folder)
 
 
 def is_adapted(model: nn.Module) -> bool:
@@ -125,35 +134,27 @@ def _base(adapter: Path) -> str:
     """What an adapter stands on.
 
     Raises:
-        ModelError: it does not say, or that is not there.
+        ModelError: it does not say, or that is not there, or has other weights.
     """
-    config = adapter / "adapter_config.json"
-    try:
-        base = json.loads(config.read_text())["base_model_name_or_path"]
-    except (ValueError, KeyError) as error:
-        raise ModelError(f"{config} is damaged: {_first_line(error)}") from error
-    if not base:
-        raise ModelError(f"{config} does not say what model it stands on: set base_model_name_or_path there")
-    if Path(base).is_absolute() and not Path(base).is_dir():
-        raise ModelError(
-            f"the adapter {adapter} stands on the model {base}, which is not there any more: put it back, or change "
-            f"base_model_name_or_path in {config}"
-        )
+    base = base_of(adapter)
     if not Path(base).is_dir():
         refuse_absent(base)
     return base
 
 
-def _with_adapter(model: PreTrainedModel, adapter: Path) -> nn.Module:
+def _with_adapter(model: PreTrainedModel, adapter: Path, base: str) -> nn.Module:
+    check_base(adapter, base)  # one of the hub was not here before
     if not is_peft_available():
         raise MissingDependency("a LoRA adapter needs peft: pip install 'duologue[train]'")
     from peft import PeftModel
 
     try:
         with adapting():
-            return PeftModel.from_pretrained(model, str(adapter))
+            adapted = PeftModel.from_pretrained(model, str(adapter))
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"the adapter {adapter} could not be loaded: {_first_line(error)}") from error
+    adapted.peft_config[ADAPTER].base_model_name_or_path = model.name_or_path  # where it was found
+    return adapted
 
 
 def _whole(place: str | Path, dtype: str | torch.dtype | None, options: dict[str, Any]) -> PreTrainedModel:

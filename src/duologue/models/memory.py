@@ -87,10 +87,20 @@ def refuse_too_large(source: str | Path, need: Need, device: str | torch.device,
     free = free_memory(torch.device(device))
     if free is not None and need.bytes > free:
         raise ModelError(
-            f"{source} has {need.count / 1e9:.3g} billion parameters and takes about {need.bytes / GIB:.3g} GiB "
-            f"({need.told}; activations and what look-aheads keep come on top), and {free / GIB:.3g} GiB are free on "
+            f"{source} has {need.count / 1e9:.3g} billion parameters and takes about {gib(need.bytes)} "
+            f"({need.told}; activations and what look-aheads keep come on top), and {gib(free)} are free on "
             f"{_called(torch.device(device))}: {then}"
         )
+
+
+def gib(size: float) -> str:
+    """Bytes in three digits, or in all that stand before the point.
+
+    >>> gib(1.5 * 2**30), gib(1054.2 * 2**30)
+    ('1.5 GiB', '1,054 GiB')
+    """
+    value = size / GIB
+    return f"{value:,.0f} GiB" if value >= 999.5 else f"{value:.3g} GiB"
 
 
 def free_memory(device: torch.device) -> int | None:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
@@ -11,7 +10,9 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils.peft_utils import find_adapter_config_file
 
+from duologue.errors import ModelError
 from duologue.models import BUILT_IN
+from duologue.models.adapters import base_of
 
 
 def blueprint(source: str | Path) -> PreTrainedModel | None:
@@ -31,11 +32,11 @@ def blueprint(source: str | Path) -> PreTrainedModel | None:
     try:
         adapter = find_adapter_config_file(place, local_files_only=True)
         if adapter is not None:
-            place = json.loads(Path(adapter).read_text()).get("base_model_name_or_path") or place
+            place = base_of(Path(adapter).parent)
         config = AutoConfig.from_pretrained(place, local_files_only=True)
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(config)
-    except (OSError, ValueError):
+    except (OSError, ValueError, ModelError):
         return None
 
 

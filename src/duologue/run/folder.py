@@ -27,6 +27,7 @@ import tomli_w
 
 from duologue.errors import RunError
 from duologue.journal import RunLock, write_atomically
+from duologue.models.adapters import renamed
 from duologue.recipe import Recipe, Table
 from duologue.run.weights import weights_digest
 from duologue.seeding import digest
@@ -114,6 +115,7 @@ class RunFolder:
         while aside.exists():
             number += 1
             aside = self.path.with_name(f"{self.path.name}.{stamp}-{number}")
+        renamed(self.path, aside)
         self.path.rename(aside)
 
     def _revisions(self) -> list[str]:

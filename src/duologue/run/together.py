@@ -26,7 +26,7 @@ from duologue.run.bill import budgets
 from duologue.run.folder import RunFolder
 from duologue.run.jobs import perform
 from duologue.run.workers import Job, Watch, environment, explained
-from duologue.training.launch import splits
+from duologue.training.launch import splits, unsplit_here
 from duologue.training.settings import (
     DpoSettings,
     GrpoSettings,
@@ -87,6 +87,8 @@ def _joined(threads: int) -> Generator[None]:
 
         from duologue.training import ranks
     with redirect_stdout(sys.stderr), ranks.launched_together():
+        if ranks.is_first() and (told := unsplit_here(torch.cuda.is_available())):
+            sys.stderr.write(f"duologue: warning: {told}\n")
         yield
     gc.collect()
     if torch.cuda.is_available():

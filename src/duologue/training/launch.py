@@ -27,6 +27,20 @@ def splits() -> bool:
     return _uses("FSDP") or uses_deepspeed()
 
 
+def unsplit_here(gpu: bool) -> str | None:
+    """Why weights that are to be split are not, where they are not: accelerate splits them on GPUs alone.
+
+    Args:
+        gpu: whether there is one.
+    """
+    if gpu or not splits():
+        return None
+    return (
+        "FSDP or DeepSpeed was asked for, and without a GPU accelerate splits no weights: every process trains all of "
+        "them, and keeps another copy to reply with; launch with --cpu and without FSDP and DeepSpeed, to save that"
+    )
+
+
 def uses_deepspeed() -> bool:
     """Whether accelerate was configured to train with DeepSpeed."""
     return _uses("DEEPSPEED")

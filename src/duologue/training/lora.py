@@ -50,7 +50,7 @@ def open_policy(
         MissingDependency: 4 bits without bitsandbytes.
         RecipeError: its adapter is of another shape, or it has no layers of the names in `lora.targets`.
     """
-    _refuse_too_large(source, lora)
+    check_start(source, lora)
     if lora is None:
         policy = LocalModel.load(source, dtype=torch.float32, template=template)
         policy.model = merged(policy.model).requires_grad_(True)
@@ -98,8 +98,14 @@ def _check_targets(model: nn.Module, targets: Sequence[str]) -> None:
             raise RecipeError(f'lora.targets: no linear layer\'s name ends in "{target}"{nearest(target, ends)}')
 
 
-def _refuse_too_large(source: str | Path, lora: LoraSettings | None) -> None:
-    """Refuse what cannot be trained here, before it is loaded; weights that are split among processes aside."""
+def check_start(source: str | Path, lora: LoraSettings | None) -> None:
+    """Refuse what cannot be trained here, before it is loaded; weights that are split among processes aside.
+
+    Raises:
+        ModelError: it does not fit into memory; 4 bits without a GPU.
+        MissingDependency: 4 bits without bitsandbytes.
+        RecipeError: it has no layers of the names in `lora.targets`.
+    """
     if lora is not None and lora.quantize == "4bit":
         four_bits()  # what is missing for that is said first
     model = None if splits() else blueprint(source)
@@ -108,6 +114,7 @@ def _refuse_too_large(source: str | Path, lora: LoraSettings | None) -> None:
     if lora is None:
         need, less = to_train(model, None), "train an adapter, lora = { r = 32 }, or a smaller model"
     else:
+        _check_targets(model, lora.targets)
         size = adapter_size(model, lora.r, lora.targets)
         need, less = to_train(model, size, four_bit=lora.quantize == "4bit"), "take a smaller model"
         less += "" if lora.quantize else ', or keep its weights in 4 bits, lora = { quantize = "4bit" }'
