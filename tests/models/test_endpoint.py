@@ -134,7 +134,8 @@ async def test_the_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPa
         (completion("<think>a city\nis missing</think>\n\nwhich city ?"), "which city ?", "stop"),
         (completion("a city is missing</think>which city ?"), "which city ?", "stop"),
         (completion("<think>so much to", finish="length"), "", "length"),
-        (completion("the tags <think> and </think>"), "the tags <think> and </think>", "stop"),
+        (completion("sure ! <think>a city\nis missing</think> which city ?"), "sure ! which city ?", "stop"),
+        (completion("which city ? <think>so much to", finish="length"), "which city ?", "length"),
     ],
 )
 async def test_an_answer_is_read(answer: dict[str, Any], text: str, finish: str) -> None:

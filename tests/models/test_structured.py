@@ -230,7 +230,12 @@ async def test_a_text_of_nothing_but_braces_is_read_in_no_time(unit: str) -> Non
         ("hm</think>hello", "hello"),
         ("<think>hm</think><think>so</think>hello", "hello"),
         ("<think>hm", ""),
-        ("hello <think> hm", "hello <think> hm"),
+        ("hello <think> hm", "hello"),
+        ("hello <think>hm</think> you", "hello you"),
+        ("hello<think>hm</think> you<think>so</think>", "hello you"),
+        ("hm <think>so</think> hm</think>hello", "hello"),
+        ("<think>hm <think>so</think> hm</think>hello", "hello"),
+        ("one\n<think>hm</think><think>so</think>\ntwo", "one\ntwo"),
     ],
 )
 def test_thoughts_are_not_spoken(text: str, said: str) -> None:

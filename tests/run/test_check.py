@@ -59,6 +59,15 @@ def test_what_would_stop_the_run_later_is_said_before(override: str, sentence: s
     assert sentence in (fault(override) or "")
 
 
+def test_what_scripted_users_show_is_refused_where_a_model_plays_them_and_nobody_judges() -> None:
+    large = {"endpoint": "http://127.0.0.1:9/v1", "model": "large"}
+    played: dict[str, Any] = merged(TABLE, {"user": large})
+    with pytest.raises(RecipeError, match=r'groceries: metric "satisfaction" is what scripted users show'):
+        check(parse(played, "played.toml"), ["trained"])
+    for change in ({"judge": large}, {"reward": {"metrics": {"tokens": -1.0}}}):
+        check(parse(merged(played, change), "played.toml"), ["trained"])
+
+
 @pytest.mark.parametrize("override", ["assistant.system=x", "arms.polite.assistant.prompt=proactiv"])
 def test_what_stops_no_arm_of_the_run_is_let_through(override: str) -> None:
     assert fault(override) is None
@@ -91,6 +100,7 @@ def test_what_stops_no_arm_of_the_run_is_let_through(override: str) -> None:
             'no task "grocery"; did you mean "groceries"',
         ),
         ('{algorithm="sft",conversations={groceries=3}}', "seed=0", 'data = "best" does not read conversations'),
+        ('{algorithm="sft",states=24,batch=25}', "seed=0", "states = 24 is less than batch = 25"),
         ('{algorithm="sft",within=1}', "seed=0", 'data = "best" does not read within'),
         (
             '{algorithm="sft",data="demonstrations",conversations={groceries=3},states=9}',
@@ -109,7 +119,7 @@ def test_a_stage_that_could_not_work_is_named_before_anything_starts(stage: str,
     "stage",
     [
         '{algorithm="dpo"}',
-        '{algorithm="sft",states=9,candidates=3,deepest=1}',
+        '{algorithm="sft",states=9,batch=9,candidates=3,deepest=1}',
         '{algorithm="sft",data="demonstrations",conversations={groceries=3},last_reply=["groceries"],within=1}',
     ],
 )

@@ -18,8 +18,13 @@ from duologue.training.schedule import schedule
 from duologue.training.scratch import build_model, build_tokenizer
 from duologue.training.settings import ScratchSettings, SftSettings
 from duologue.training.sft import (
+    CUT,
     IGNORED,
+    OUTGROWN,
+    RESPELT,
+    UNREAD,
     Example,
+    LeftOut,
     Row,
     batches,
     tokenised,
@@ -48,8 +53,8 @@ def examples(count: int = 20) -> list[Example]:
     return [Example((MESSAGES[0], MESSAGES[1], city, MESSAGES[3])) for city in cities]
 
 
-def learned(row: Row | None) -> str:
-    assert row is not None
+def learned(row: Row | LeftOut) -> str:
+    assert isinstance(row, Row)
     return TOKENIZER.decode([label for label in row.labels if label != IGNORED])
 
 
@@ -68,7 +73,7 @@ def test_of_the_last_reply_alone_only_that_one_is_learned() -> None:
 def test_both_ways_read_the_same_ids() -> None:
     whole, last = tokenised(TOKENIZER, [Example(MESSAGES), Example(MESSAGES, trained="last")], ENDS)
 
-    assert whole is not None and last is not None
+    assert isinstance(whole, Row) and isinstance(last, Row)
     assert whole.input_ids == last.input_ids
 
 
@@ -77,7 +82,7 @@ def test_a_reply_is_learned_as_it_was_sampled_with_the_thoughts_that_nobody_was_
 
     (row,) = tokenised(TOKENIZER, [Example((MESSAGES[0], Message("assistant", "order :")), "last", ids=sampled)], ENDS)
 
-    assert row is not None and tuple(row.reply) == sampled
+    assert isinstance(row, Row) and tuple(row.reply) == sampled
 
 
 def test_a_reply_that_does_not_tokenise_back_or_was_cut_is_left_out() -> None:
@@ -89,7 +94,8 @@ def test_a_reply_that_does_not_tokenise_back_or_was_cut_is_left_out() -> None:
 
     rows = list(tokenised(TOKENIZER, [matching, otherwise, hidden, cut], ENDS))
 
-    assert [row is None for row in rows] == [False, True, True, True]
+    assert isinstance(rows[0], Row)
+    assert rows[1:] == [LeftOut(RESPELT), LeftOut(UNREAD), LeftOut(CUT)]
 
 
 def test_what_is_left_out_is_counted(tmp_path: Path, loop: BackgroundLoop) -> None:
@@ -143,6 +149,14 @@ def test_an_example_without_a_reply_is_refused() -> None:
 def test_too_few_examples_are_refused(tmp_path: Path, loop: BackgroundLoop) -> None:
     with pytest.raises(DataError, match="less than a batch of 4"):
         train_stage(SETTINGS, a_stage(tmp_path, model(), loop), examples(3))
+
+
+def test_where_nothing_can_be_learned_from_it_is_said_why(tmp_path: Path, loop: BackgroundLoop) -> None:
+    endless = Example((Message("user", "milk " * 100), MESSAGES[1]))
+    cut = Example((MESSAGES[0], MESSAGES[1]), "last", ids=(5, 6))
+
+    with pytest.raises(DataError, match=re.escape(f"{OUTGROWN} (5), {CUT} (3). More examples would not help")):
+        train_stage(SETTINGS, a_stage(tmp_path, model(), loop), [*[endless] * 5, *[cut] * 3])
 
 
 def test_a_part_of_a_batch_must_divide_it() -> None:

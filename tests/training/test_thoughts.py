@@ -12,7 +12,7 @@ from duologue.models.base import Sampling
 from duologue.models.local import LocalModel
 from duologue.run.wiring import load_local
 from duologue.training.settings import SftSettings
-from duologue.training.sft import Example, tokenised, train_stage
+from duologue.training.sft import Example, Row, tokenised, train_stage
 from small_model import save_small_qwen
 from training_stage import a_stage
 
@@ -81,7 +81,7 @@ def test_every_reply_of_a_demonstration_is_learned_under_its_template(
     policy = load_local(qwen, template)
     shown = (*ASKED, Message("assistant", SAID), Message("user", "boston"), Message("assistant", "a milk ?"))
 
-    rows = [row for row in tokenised(policy.tokenizer, [Example(shown)], policy.ends) if row]
+    rows = [row for row in tokenised(policy.tokenizer, [Example(shown)], policy.ends) if isinstance(row, Row)]
 
     learned = [policy.tokenizer.decode(row.reply) for row in rows]
     assert [text.removeprefix("<think>\n\n</think>\n\n").strip() for text in learned] == [

@@ -23,6 +23,10 @@ from duologue.models.wire import spoken
 
 THOUGHT = "<think>"
 """What opens a model's thoughts; some templates write it, so that a reply begins in the middle of one."""
+TAGS = (THOUGHT, "</think>")
+"""What is read of a reply even where it is special tokens: the thoughts between are cut out."""
+UNTHOUGHT = "\n</think>\n\n"
+"""How a reply goes on that gives no thought, after a prompt that opens one."""
 PIECES = 65_536
 """Pieces of text remembered."""
 PROMPTS = 64
@@ -51,6 +55,8 @@ class ChatTemplate:
         self.options = dict(options or {})
         self._backend = tokenizer.backend_tokenizer if isinstance(tokenizer, PreTrainedTokenizerFast) else None
         self._special = _special_tokens(tokenizer)
+        added = tokenizer.added_tokens_decoder.items()
+        self._unread = frozenset(id for id, token in added if token.special and token.content not in TAGS)
         self._piece: Callable[[str], tuple[int, ...]] = lru_cache(PIECES)(self._encode_piece)
         self.count: Callable[[str], int] = lru_cache(PIECES)(self._count)
         self._prompt: Callable[[tuple[Message, ...]], tuple[int, ...]] = lru_cache(PROMPTS)(self._encode)
@@ -76,20 +82,58 @@ class ChatTemplate:
         return self._by_pieces(text) if self.fast else self._plain(text)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of sampled ids, special tokens left out, stripped."""
-        return self.tokenizer.decode(ids, skip_special_tokens=True).strip()
+        """The text of sampled ids, stripped; special tokens left out, but for the tags around thoughts."""
+        return self.tokenizer.decode([id for id in ids if id not in self._unread], skip_special_tokens=False).strip()
 
     def spoken(self, ids: Sequence[int]) -> str:
-        """That text without the thoughts before it; nothing where a reply was cut in them."""
-        return spoken((THOUGHT if self._opens_thought else "") + self.decode(ids))
+        """That text without the thoughts in it; nothing where a reply was cut in them."""
+        return self.aloud(self.decode(ids))
+
+    def aloud(self, text: str) -> str:
+        """A reply's text without the thoughts in it, the one that the prompt opens among them."""
+        return spoken((THOUGHT if self._opens_thought else "") + text)
 
     def text(self, messages: Sequence[Message]) -> str:
         """The template's text for `messages`, up to where the reply begins."""
-        rows = message_rows(messages)
+        return self._rendered(messages, tokenize=False, add_generation_prompt=True)
+
+    def reply(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        """The ids of the last of `messages`, as they would be drawn after `encode` of the others; its end among them.
+
+        Empty where the template shows the other messages in another way once there is a reply.
+
+        Raises:
+            DataError: the template refuses these messages.
+        """
+        asked = messages[:-1]
+        prompt, text = self.encode(asked), self._rendered(messages, tokenize=False)
+        whole = self._ids(text)
+        if whole[: len(prompt)] == prompt:
+            return whole[len(prompt) :]
+        return self._ids(self._after(self.text(asked), text))  # the prompt's last token goes on into the reply
+
+    def _after(self, prompt: str, text: str) -> str:
+        """What `text` has after a prompt; nothing where it does not begin with it."""
+        if text.startswith(prompt):
+            return text[len(prompt) :]
+        asked = prompt.rstrip().removesuffix(THOUGHT)
+        # Some templates open a thought in the prompt, and show none of it afterwards.
+        return UNTHOUGHT + text[len(asked) :] if self._opens_thought and text.startswith(asked) else ""
+
+    def marked(self, messages: Sequence[Message]) -> tuple[list[int], list[int]]:
+        """The ids of a conversation, and for each a 1 where the template marks it as the assistant's.
+
+        Raises:
+            DataError: the template refuses these messages.
+        """
+        found = self._rendered(messages, return_dict=True, return_assistant_tokens_mask=True)
+        return found["input_ids"], found["assistant_masks"]
+
+    def _rendered(self, messages: Sequence[Message], **wanted: bool) -> Any:
         try:
-            return self.tokenizer.apply_chat_template(rows, tokenize=False, add_generation_prompt=True, **self.options)
+            return self.tokenizer.apply_chat_template(message_rows(messages), **wanted, **self.options)
         except TemplateError as error:
-            roles = ", ".join(m.role for m in messages)
+            roles = ", ".join(dict.fromkeys(m.role for m in messages))
             raise DataError(f"the model's chat template refuses messages by {roles}: {error}") from error
 
     def _count(self, text: str) -> int:

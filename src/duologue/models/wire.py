@@ -202,21 +202,28 @@ def _unreadable(found: Any, body: bytes) -> NoReturn:
 
 
 def spoken(text: str) -> str:
-    """A reply without the thoughts before it.
+    """A reply without its thoughts, wherever they stand in it.
 
     >>> spoken("<think>a city is missing</think>\\n\\nwhich city ?")
     'which city ?'
-    >>> spoken("<think>so long that it was cut")
-    ''
-    >>> spoken("write <think> and </think> around it")
-    'write <think> and </think> around it'
+    >>> spoken("sure ! <think>a city is missing</think> which city ?")
+    'sure ! which city ?'
+    >>> spoken("which city ? <think>so long that it was cut")
+    'which city ?'
     """
     if "think>" not in text:
         return text
-    thoughts, closed, rest = text.partition("</think>")
-    if thoughts.lstrip().startswith("<think>"):
-        return spoken(rest.lstrip())  # some think more than once
-    return rest.lstrip() if closed and "<think>" not in thoughts else text  # some templates open it in the prompt
+    *thoughts, rest = text.split("</think>")
+    said = ""
+    for part in thoughts:
+        shown, opened, _ = part.partition("<think>")
+        said = _joined(said, shown) if opened else ""  # some templates open the first in the prompt
+    return _joined(said, rest.partition("<think>")[0]).strip()
+
+
+def _joined(before: str, after: str) -> str:
+    """Two parts with the white space of one of them between them."""
+    return before + (after if before[-1:].strip() else after.lstrip())
 
 
 def cut_at(text: str, stops: Sequence[str]) -> str:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 
-from duologue.errors import RecipeError, nearest
+from duologue.conversation import Message
+from duologue.errors import DataError, RecipeError, nearest
+from duologue.metrics import satisfaction
 from duologue.metrics.base import Supplies
+from duologue.models import BUILT_IN
 from duologue.models.scripted import ScriptedModel
 from duologue.recipe import SCRIPTED_USER, FamilySettings, Recipe, UserSettings
 from duologue.reward import Scorer
-from duologue.run.wiring import ADAPTIVE, NEW, is_scripted, script
+from duologue.run.wiring import ADAPTIVE, NEW, is_scripted, quieten_transformers, script
 from duologue.tasks import Task
 from duologue.training.settings import (
     DpoSettings,
@@ -84,11 +89,50 @@ def check_model(arm: Recipe, name: str) -> None:
         )
 
 
+def check_templates(recipe: Recipe, arms: Iterable[str]) -> None:
+    """Have the chat templates of the models that are played in this process take the arms' system prompts.
+
+    It reads their tokenizers, from the hub where they are not here yet.
+
+    Raises:
+        RecipeError: one refuses them.
+        ModelError: a tokenizer cannot be read, or has no chat template.
+        MissingDependency: torch and transformers are not installed.
+    """
+    for name in arms:
+        arm = recipe.arm(name)
+        assistant = arm.assistant
+        if assistant.endpoint is not None or is_scripted(assistant.model) or assistant.model == NEW:
+            continue
+        if all(assistant.system_prompt(task) is None for task in arm.tasks()):
+            continue
+        if (refusal := _refusal_of_system(assistant.model, json.dumps(assistant.template))) is not None:
+            raise RecipeError(
+                f'arm "{name}" has a system prompt, and {refusal}: leave the arm out, or its assistant.system and '
+                f"assistant.prompt, or take another model than {assistant.model}"
+            )
+
+
+@cache
+def _refusal_of_system(model: str, options: str) -> str | None:
+    """How a model's chat template refuses a system prompt; None where it takes it."""
+    quieten_transformers()
+    from duologue.models.loading import load_tokenizer
+    from duologue.models.template import ChatTemplate
+
+    template = ChatTemplate(load_tokenizer(BUILT_IN.get(model, model)), json.loads(options))
+    try:
+        template.text((Message("system", "Be brief."), Message("user", "Hello")))
+    except DataError as error:
+        return str(error)
+    return None
+
+
 def check_task(arm: Recipe, task: Task) -> None:
     """Look up what an arm needs in a task: users, system prompt, script, metrics.
 
     Raises:
-        RecipeError: one of them is not there, with the nearest name that is.
+        RecipeError: one of them is not there, with the nearest name that is; or a metric could never be had.
     """
     check_users(task, arm.user)
     arm.assistant.system_prompt(task)
@@ -96,6 +140,19 @@ def check_task(arm: Recipe, task: Task) -> None:
         script(task, arm.assistant.model)
     judge = UNASKED if arm.judge else None
     Scorer(arm.reward.of(task), Supplies(judge=judge, goals=task.all_goals, sandbox=arm.sandbox.sandbox()))
+    _check_reactions(arm, task)
+
+
+def _check_reactions(arm: Recipe, task: Task) -> None:
+    """Refuse a metric that reads what scripted users show, where a model plays them and there is no judge."""
+    if arm.user.model == SCRIPTED_USER or arm.judge:
+        return
+    for name, metric in arm.reward.of(task).items():
+        if metric.factory is satisfaction:
+            raise RecipeError(
+                f'{task.name}: metric "{name}" is what scripted users show, and a model plays these: name a judge '
+                "under [judge], or the metrics that are to count in [reward.metrics]"
+            )
 
 
 def _faults(stage: TrainSettings, arm: Recipe) -> Iterator[str]:
@@ -122,6 +179,8 @@ def _faults_of_data(stage: SftSettings, tasks: Sequence[str]) -> Iterator[str]:
     for key in UNREAD[stage.data]:
         if key in changed:
             yield f'data = "{stage.data}" does not read {key}: leave it out, or take another data'
+    if stage.data == "best" and stage.batch > stage.states:
+        yield f"a state gives one example at most, and states = {stage.states} is less than batch = {stage.batch}"
     if stage.data == "demonstrations" and not stage.conversations:
         yield "say how many demonstrations, like conversations = { groceries = 5000 }"
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Container, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from duologue.adaptive import FRESH
 from duologue.background import BackgroundLoop
+from duologue.errors import ModelError
 from duologue.journal import Journal
 from duologue.recipe import Recipe, Table, parse
+from duologue.run.check import check_templates
 from duologue.run.endpoints import Endpoints, opened, spending
 from duologue.run.engines import played
 from duologue.run.evaluating import evaluate_arms
-from duologue.run.folder import RunFolder, stage_settings
+from duologue.run.folder import RunFolder, stage_names, stage_settings
 from duologue.run.wiring import NEW, from_nothing, quieten_transformers, wire
 from duologue.run.workers import Job, Progress
 from duologue.seeding import derive
@@ -37,11 +40,19 @@ def perform(job: Job, progress: Progress) -> None:
     """Do a job in this process."""
     recipe = parse(job.recipe, "recipe")
     folder = RunFolder(Path(job.folder))
+    check_templates(recipe, _to_be_told(recipe, job))
     if job.kind == "train":
         (arm,) = job.arms
         train_arm(recipe, arm, folder, progress, cached=job.cached)
     else:
         evaluate_arms(recipe, job.arms, folder, progress, cached=job.cached)
+
+
+def _to_be_told(recipe: Recipe, job: Job) -> Sequence[str]:
+    """Arms whose templates must take their system prompts: before one is trained, all those that will be compared."""
+    if job.kind == "train":
+        return recipe.evaluate.arms
+    return [arm for arm in job.arms if not recipe.arm(arm).stages]
 
 
 def train_arm(recipe: Recipe, name: str, folder: RunFolder, progress: Progress, *, cached: bool) -> None:
@@ -55,7 +66,7 @@ def train_arm(recipe: Recipe, name: str, folder: RunFolder, progress: Progress, 
         return
     arm = recipe.arm(name)
     source: str | Path = arm.assistant.model
-    _check(arm)
+    _check(arm, [stage for stage in stage_settings(arm) if not (folder.stage(name, stage) / "model").exists()])
     ledger, processes = folder.calls_of(ranks.rank()), ranks.processes()
     with opened(recipe, ledger, cached=cached, processes=processes) as (loop, endpoints):
         for stage_name, settings in zip(stage_settings(arm).items(), arm.stages, strict=True):
@@ -66,11 +77,20 @@ def train_arm(recipe: Recipe, name: str, folder: RunFolder, progress: Progress, 
     ranks.meet()
 
 
-def _check(arm: Recipe) -> None:
+def _check(arm: Recipe, lacking: Container[str]) -> None:
+    """Refuse what a stage will not be able to do, before the first of them is trained.
+
+    Args:
+        lacking: the stages that have no model yet.
+    """
     quieten_transformers()
-    from duologue.training.lora import check_stages
+    from duologue.training.lora import check_stages, check_start
 
     check_stages(arm.stages, from_nothing=arm.assistant.model == NEW)
+    if arm.assistant.model != NEW:
+        for stage, settings in zip(stage_names(arm.stages), arm.stages, strict=True):
+            if stage in lacking:
+                check_start(arm.assistant.model, settings.lora)
 
 
 def _policy(arm: Recipe, source: str | Path, settings: TrainSettings, seed: int) -> LocalModel:
@@ -100,8 +120,6 @@ def _stage(
     from duologue.training.tracking import tracked
 
     stage_name, table = stage
-    if ranks.is_first():
-        folder.record_stage(name, stage_name, table)
     work = folder.stage(name, stage_name)
     made = work / "model"
     if ranks.agreed(made.exists()):
@@ -131,6 +149,9 @@ def _stage(
             spent=spending(endpoints),
             tracking=sent,
         )
+        if ranks.is_first():
+            folder.record_stage(name, stage_name, table)  # all could be had, and from here on its settings are fixed
+        ranks.meet()
         run_stage(settings, given)
     if ranks.is_first():
         _save(policy, made)
@@ -180,7 +201,16 @@ def _train_sft(settings: SftSettings, stage: Stage) -> None:
 
 
 def _save(policy: LocalModel, target: Path) -> None:
-    """A whole model folder, or none; the checkpoints are not needed any more."""
+    """A whole model folder, or none; the checkpoints are not needed any more.
+
+    Raises:
+        ModelError: a weight is not finite, so that it would say nothing.
+    """
+    if not all(weight.isfinite().all() for weight in policy.model.parameters()):
+        raise ModelError(
+            f"{target.parent}: the trained weights are not finite: lower learning_rate, or raise warmup, and train "
+            "anew with --restart"
+        )
     part = target.with_name("model.part")
     shutil.rmtree(part, ignore_errors=True)
     policy.save(part)

@@ -31,7 +31,7 @@ from duologue.training.gathered import to_train
 from duologue.training.launch import splits
 from duologue.training.schedule import OwnOptimizer, adamw
 from duologue.training.settings import DpoSettings, PairSettings
-from duologue.training.sft import Example, Row, batches, tokenised
+from duologue.training.sft import Example, LeftOut, Row, batches, reasons, tokenised
 from duologue.training.stage import Figures, Stage, StepJournal, train_to
 
 
@@ -72,18 +72,21 @@ def build_pairs(settings: DpoSettings, stage: Stage) -> list[Pair]:
     found = _reading_back(gaps, stage)
     stage.record_data("pairs", {**asdict(counts), "left_out": len(gaps) - len(found)})
     if not found:
-        raise DataError(
-            f"dpo: none of {len(gaps)} pairs tokenises back to what the model sampled: check its chat template"
-        )
+        raise DataError(f"dpo: none of {len(gaps)} pairs can be learned from, by their replies: {_unread(gaps, stage)}")
     return found
 
 
 def _reading_back(found: Sequence[Pair], stage: Stage) -> list[Pair]:
     """The pairs of which both replies can be trained on: they ended, and their ids are known or found again."""
-    return [pair for pair, rows in zip(found, _rows(found, stage), strict=True) if all(rows)]
+    both = zip(found, _rows(found, stage), strict=True)
+    return [pair for pair, rows in both if not any(isinstance(row, LeftOut) for row in rows)]
 
 
-def _rows(found: Sequence[Pair], stage: Stage) -> list[tuple[Row | None, Row | None]]:
+def _unread(found: Sequence[Pair], stage: Stage) -> str:
+    return reasons(row for rows in _rows(found, stage) for row in rows if isinstance(row, LeftOut))
+
+
+def _rows(found: Sequence[Pair], stage: Stage) -> list[tuple[Row | LeftOut, Row | LeftOut]]:
     """Each pair's chosen and rejected reply as the model reads them, after the same prompt."""
     system = system_prompts(stage)
 
@@ -194,7 +197,7 @@ def _preferences(found: Sequence[Pair], stage: Stage) -> Dataset:
     """Pairs as ids, in the columns that TRL would make of messages."""
     columns: dict[str, list[list[int]]] = {"prompt_ids": [], "chosen_ids": [], "rejected_ids": []}
     for chosen, rejected in _rows(found, stage):
-        assert chosen and rejected, "those that cannot be trained on were left out"
+        assert isinstance(chosen, Row) and isinstance(rejected, Row), "those that cannot be trained on were left out"
         columns["prompt_ids"].append(chosen.input_ids[: -len(chosen.reply)])
         columns["chosen_ids"].append(chosen.reply)
         columns["rejected_ids"].append(rejected.reply)

@@ -7,7 +7,8 @@ Not covered: pictures, packing.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -18,9 +19,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from trl import SFTConfig, SFTTrainer
 
-from duologue.conversation import Message, message_rows
-from duologue.errors import DataError, ModelError
-from duologue.models.wire import spoken
+from duologue.conversation import Message
+from duologue.errors import DataError
+from duologue.models.template import ChatTemplate
 from duologue.seeding import derive, generator
 from duologue.training import ranks
 from duologue.training.arguments import shared_arguments
@@ -32,6 +33,10 @@ from duologue.training.stage import Stage, StepJournal, train_to
 
 IGNORED = -100
 """The label of a token that is not learned, by PyTorch's convention."""
+CUT = "the reply was cut at its limit of tokens (raise assistant.max_tokens)"
+RESPELT = "the reply was not sampled in the tokens that the tokenizer gives its text"
+UNREAD = "the reply cannot be read back from the chat template's text"
+OUTGROWN = "it is longer than the model's context"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,35 +65,38 @@ class Row:
         return [label for label in self.labels if label != IGNORED]
 
 
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """What cannot be learned from."""
+
+    why: str
+
+
 def train_stage(settings: SftSettings, stage: Stage, examples: Sequence[Example]) -> None:
     """Train a stage's policy in place on the replies in `examples`; goes on from its newest checkpoint.
 
     Raises:
         DataError: no example is left to learn from, or less than a batch.
-        ModelError: the template cannot say which tokens are the assistant's.
+        ModelError: the tokenizer has no chat template.
     """
     trainer = sft_trainer(settings, stage, examples)
     train_to(trainer.args.max_steps, trainer, stage)
 
 
 def sft_trainer(settings: SftSettings, stage: Stage, examples: Sequence[Example]) -> SFTTrainer:
-    """TRL's trainer on some examples, those left out that do not tokenise back or outgrow the context; all counted.
+    """TRL's trainer on some examples; those that cannot be learned from are left out and counted.
 
     Raises:
         DataError, ModelError: as `train_stage` does.
     """
     policy = stage.policy
-    found = list(tokenised(policy.tokenizer, examples, policy.ends))
-    rows = [row for row in found if row and len(row.input_ids) <= policy.context]
+    rows, left_out = _divided(tokenised(policy.tokenizer, examples, policy.ends), policy.context)
     seed = derive(stage.seed, "trainer")
     order = batches([len(row.input_ids) for row in rows], settings.batch, settings.epochs, seed)
     if not order:
-        raise DataError(
-            f"{len(rows)} of {len(examples)} examples can be learned from, less than a batch of {settings.batch}: "
-            "give more examples, or set a smaller batch"
-        )
+        raise DataError(_too_few(len(rows), left_out, settings.batch))
     read = [rows[index] for batch in order for index in batch]
-    counts = {"steps": len(order), "rows": len(rows), "left_out": len(found) - len(rows)}
+    counts = {"steps": len(order), "rows": len(rows), "left_out": len(left_out)}
     stage.record_data("examples", {**counts, "tokens": sum(len(row.input_ids) for row in read)})
     trainer = _Trainer(
         model=to_train(policy),
@@ -101,6 +109,38 @@ def sft_trainer(settings: SftSettings, stage: Stage, examples: Sequence[Example]
     )
     trainer.optimizing = partial(_optimizer, settings=settings, steps=len(order))
     return trainer
+
+
+def _divided(found: Iterable[Row | LeftOut], context: int) -> tuple[list[Row], list[LeftOut]]:
+    rows: list[Row] = []
+    left_out: list[LeftOut] = []
+    for each in found:
+        if isinstance(each, LeftOut):
+            left_out.append(each)
+        elif len(each.input_ids) > context:
+            left_out.append(LeftOut(OUTGROWN))
+        else:
+            rows.append(each)
+    return rows, left_out
+
+
+def _too_few(rows: int, left_out: Sequence[LeftOut], batch: int) -> str:
+    advice = "give more examples, or set a smaller batch"
+    if not left_out:
+        return f"sft: {rows} examples are less than a batch of {batch}: {advice}"
+    return (
+        f"sft: {rows} of {rows + len(left_out)} examples can be learned from, less than a batch of {batch}; of the "
+        f"others: {reasons(left_out)}. {f'Else {advice}' if rows else 'More examples would not help'}"
+    )
+
+
+def reasons(left_out: Iterable[LeftOut]) -> str:
+    """Why what was left out was, the commonest first.
+
+    >>> reasons([LeftOut("it is long"), LeftOut("it was cut"), LeftOut("it was cut")])
+    'it was cut (2), it is long (1)'
+    """
+    return ", ".join(f"{why} ({count})" for why, count in Counter(each.why for each in left_out).most_common())
 
 
 def batches(lengths: Sequence[int], size: int, epochs: int, seed: int) -> list[list[int]]:
@@ -124,40 +164,44 @@ def batches(lengths: Sequence[int], size: int, epochs: int, seed: int) -> list[l
 # ---- from conversations to ids and labels
 
 
-def tokenised(tokenizer: Any, examples: Sequence[Example], ends: Collection[int]) -> Iterator[Row | None]:
-    """Each example as a row; `None` where its reply does not tokenise back, or was cut.
+def tokenised(tokenizer: Any, examples: Sequence[Example], ends: Collection[int]) -> Iterator[Row | LeftOut]:
+    """Each example as a row, or why it is left out.
 
     An example of which all replies are learned is several rows, one a reply, where the template shows a model
-    earlier messages in another way than those it was to reply to (without thoughts, say).
+    earlier messages in another way than those it was to reply to (without thoughts, say, or in other tokens).
 
     Args:
         ends: ids that end a reply.
 
     Raises:
         ModelError: the tokenizer has no chat template.
+        DataError: an example does not end in a reply.
     """
-    if not tokenizer.chat_template:
-        raise ModelError(
-            "the model's tokenizer has no chat template: name a chat model, or add a template to its folder"
-        )
+    template = ChatTemplate(tokenizer)
     for example in examples:
+        if not example.messages or example.messages[-1].role != "assistant":
+            raise DataError("an example to learn from must end in a reply of the assistant")
+        yield from _read(template, example, ends)
+
+
+def _read(template: ChatTemplate, example: Example, ends: Collection[int]) -> Sequence[Row | LeftOut]:
+    try:
         if example.trained == "all":
-            yield from _all_replies(tokenizer, example)
-        elif example.ids is None or example.ids[-1] in ends:
-            yield _last_reply(tokenizer, example)
-        else:  # the template would close it with an end that was never sampled
-            yield None
+            return _all_replies(template, example)
+        if example.ids is not None and example.ids[-1] not in ends:
+            return [LeftOut(CUT)]  # the template would close it with an end that was never sampled
+        return [_last_reply(template, example)]
+    except DataError as refused:  # a system prompt, say, which only some demonstrations stand under
+        return [LeftOut(str(refused))]
 
 
-def _all_replies(tokenizer: Any, example: Example) -> list[Row | None]:
-    if _marks(tokenizer):
-        encoded = tokenizer.apply_chat_template(_chat(example), return_dict=True, return_assistant_tokens_mask=True)
-        ids, mask = encoded["input_ids"], encoded["assistant_masks"]
+def _all_replies(template: ChatTemplate, example: Example) -> Sequence[Row | LeftOut]:
+    if _marks(template.tokenizer):
+        ids, mask = template.marked(_chat(example))
         return [Row(ids, [token if own else IGNORED for token, own in zip(ids, mask, strict=True)])]
-    _chat(example)
     replied = [at for at, message in enumerate(example.messages, start=1) if message.role == "assistant"]
-    rows = [_last_reply(tokenizer, replace(example, messages=example.messages[:at], ids=None)) for at in replied]
-    whole = [row for row in rows if row]
+    rows = [_last_reply(template, replace(example, messages=example.messages[:at], ids=None)) for at in replied]
+    whole = [row for row in rows if isinstance(row, Row)]
     one = len(whole) == len(rows) and all(_begins(row, whole[-1]) for row in whole)
     return [_joined(whole)] if one else rows
 
@@ -181,38 +225,36 @@ def _joined(rows: Sequence[Row]) -> Row:
     return Row(rows[-1].input_ids, labels)
 
 
-def _last_reply(tokenizer: Any, example: Example) -> Row | None:
+def _last_reply(template: ChatTemplate, example: Example) -> Row | LeftOut:
     """A row of which the last reply is learned: as it was sampled, where that is known, thoughts included."""
     chat = _chat(example)
-    prompt = tokenizer.apply_chat_template(chat[:-1], add_generation_prompt=True, return_dict=True)["input_ids"]
+    said = chat[-1].content.strip()
     if example.ids is not None:
-        if not _are_read_back(tokenizer, example.ids, example.messages[-1].content):
-            return None
-        return Row([*prompt, *example.ids], [IGNORED] * len(prompt) + list(example.ids))
-    whole = tokenizer.apply_chat_template(chat, return_dict=True)["input_ids"]
-    reply = whole[len(prompt) :]
-    if whole[: len(prompt)] != prompt or not reply or not _reads_back(tokenizer, reply, example):
-        return None
-    return Row(whole, [IGNORED] * len(prompt) + reply)
+        if not _are_read_back(template, example.ids, said):
+            return LeftOut(RESPELT)
+        return _row(template.encode(chat[:-1]), example.ids)
+    reply = template.reply(chat)
+    if not reply or template.spoken(reply) != said:
+        return LeftOut(UNREAD)
+    return _row(template.encode(chat[:-1]), reply)
 
 
-def _are_read_back(tokenizer: Any, ids: Sequence[int], text: str) -> bool:
+def _row(prompt: Sequence[int], reply: Sequence[int]) -> Row:
+    return Row([*prompt, *reply], [IGNORED] * len(prompt) + list(reply))
+
+
+def _are_read_back(template: ChatTemplate, ids: Sequence[int], said: str) -> bool:
     """Whether sampled ids are those of what was read of them: nothing in them was hidden from who read it."""
-    *said, _ = ids
-    written = tokenizer.decode(said, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    *sampled, _ = ids
+    tokenizer = template.tokenizer
+    written = tokenizer.decode(sampled, skip_special_tokens=False, clean_up_tokenization_spaces=False)
     again = tokenizer(written, add_special_tokens=False)["input_ids"]
-    return again == said and spoken(written.strip()).strip() == text.strip()
+    return again == sampled and template.aloud(written.strip()).strip() == said
 
 
-def _reads_back(tokenizer: Any, reply: list[int], example: Example) -> bool:
-    text = spoken(tokenizer.decode(reply, skip_special_tokens=True).strip())
-    return text.strip() == example.messages[-1].content.strip()
-
-
-def _chat(example: Example) -> list[dict[str, str]]:
-    if not example.messages or example.messages[-1].role != "assistant":
-        raise DataError("an example to learn from must end in a reply of the assistant")
-    return message_rows(example.messages, example.system)
+def _chat(example: Example) -> tuple[Message, ...]:
+    head = () if example.system is None else (Message("system", example.system),)
+    return (*head, *example.messages)
 
 
 # ---- the trainer

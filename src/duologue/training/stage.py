@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -69,7 +70,7 @@ class Stage:
         """
         key = f"train/{self.key}/{step:06d}"
         value = {"arm": self.arm, "stage": self.name, "algorithm": algorithm, "step": step, "steps": steps}
-        figures = {"sampled_tokens": 0.0, **figures, **self._spent()}
+        figures = {"sampled_tokens": 0.0, "updates": 1.0, **figures, **self._spent()}
         if self.engine is not None:
             figures |= self.engine.figures()
         if ranks.is_first() and key not in self.journal:
@@ -83,6 +84,21 @@ class Stage:
         for each in ranks.gathered([self.spent()]):
             total |= {name: (total.get(name) or 0.0) + (value or 0.0) for name, value in each.items()}
         return total
+
+    def check_gradient(self, step: int, norm: float) -> None:
+        """Stop where a gradient spoils the weights, before a checkpoint or a model is made of them.
+
+        Args:
+            norm: of the step's gradient, before it was clipped.
+
+        Raises:
+            ModelError: it is not finite.
+        """
+        if not math.isfinite(norm):
+            raise ModelError(
+                f"{self.key}: the gradient at step {step} was not finite, and the weights would be lost by it: lower "
+                "learning_rate, or raise warmup, and train anew with --restart"
+            )
 
     def record_data(self, kind: str, counts: Mapping[str, int]) -> None:
         """Journal what became of the data that the stage learns from, once."""
@@ -127,6 +143,9 @@ class StepJournal(TrainerCallback):
 
     Args:
         figures: what to record, given what the trainer logged.
+
+    Raises:
+        ModelError: in a step, its gradient is not finite.
     """
 
     def __init__(self, stage: Stage, algorithm: str, figures: Callable[[dict[str, float]], Figures]) -> None:
@@ -139,6 +158,7 @@ class StepJournal(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         if not logs or "loss" not in logs:
             return
+        self._stage.check_gradient(state.global_step, logs.get("grad_norm", 0.0))
         figures = self._figures(logs)
         reward, loss = figures.get("reward"), logs["loss"]
         told: Figures = {name: logs[logged] for name, logged in DIAGNOSTICS.items() if logged in logs}
