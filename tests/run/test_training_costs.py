@@ -26,7 +26,8 @@ def recipe(*stages: dict[str, Any], arms: tuple[str, ...] = ("base", "trained"))
 
 
 def step(journal: Journal, stage: str, number: int, **figures: Any) -> None:
-    journal.append(f"train/{stage}/{number:06d}", "step", {"seconds": 2.0, "sampled_tokens": 100.0, **figures})
+    value = {"seconds": 2.0, "sampled_tokens": 100.0, "updates": 1.0, **figures}
+    journal.append(f"train/{stage}/{number:06d}", "step", value)
 
 
 def row(journal: Journal, stage: str, goal: str, *, lost: bool = False) -> None:
@@ -68,17 +69,24 @@ def test_each_stage_of_each_arm_has_its_own(journal: Journal) -> None:
     }
 
 
-def test_a_step_of_ppo_is_an_update_a_minibatch_and_pass(journal: Journal) -> None:
-    step(journal, "trained/0-ppo", 1)
-    ((stage,),) = training_costs(recipe({"algorithm": "ppo", "epochs": 2, "minibatches": 3}), journal).values()
-    assert stage["updates"] == 6
+def test_updates_are_those_that_the_steps_made(journal: Journal) -> None:
+    for number, updates in enumerate((24.0, 0.0, 22.0), start=1):
+        step(journal, "trained/0-ppo", number, updates=updates)
+    ((stage,),) = training_costs(recipe({"algorithm": "ppo", "epochs": 2, "minibatches": 1000}), journal).values()
+    assert stage["updates"] == 46
 
 
-def test_tokens_that_the_journal_does_not_tell_are_not_taken_for_none(journal: Journal) -> None:
+def test_a_stage_that_has_made_no_update_yet_has_its_cost(journal: Journal) -> None:
+    step(journal, "trained/0-online-dpo", 1, updates=0.0)
+    ((stage,),) = training_costs(recipe({"algorithm": "online-dpo"}), journal).values()
+    assert (stage["updates"], stage["sampled_tokens"]) == (0, 100)
+
+
+def test_tokens_and_updates_that_the_journal_does_not_tell_are_not_taken_for_none(journal: Journal) -> None:
     step(journal, "trained/0-grpo", 1)
     journal.append("train/trained/0-grpo/000002", "step", {"seconds": 1.0})
     ((stage,),) = training_costs(recipe(GRPO), journal).values()
-    assert stage["sampled_tokens"] is None
+    assert (stage["sampled_tokens"], stage["updates"]) == (None, None)
 
 
 # ---- equal or not
@@ -98,6 +106,11 @@ def test_beyond_that_a_sentence_says_how_far() -> None:
         "Not at equal sampled tokens: trained sampled 123,000 in its training, dpo 0.50 times as many, more 2.00 times "
         "as many."
     )
+
+
+def test_without_an_arm_of_that_name_the_first_is_what_the_others_are_held_against() -> None:
+    (sentence,) = uneven(costs(grpo=1000, rloo=1500))
+    assert sentence == "Not at equal sampled tokens: grpo sampled 1,000 in its training, rloo 1.50 times as many."
 
 
 @pytest.mark.parametrize("unknown", [costs(dpo=5), costs(trained=None, dpo=5), costs(trained=5, dpo=None), costs()])

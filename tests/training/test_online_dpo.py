@@ -109,7 +109,7 @@ def test_a_step_without_pairs_leaves_the_weights_as_they_are(stage: Stage) -> No
     trainer.train()
 
     assert torch.equal(weights(stage), before)
-    assert [step["pairs"] for step in steps(stage)] == [0, 0]
+    assert [(step["pairs"], step["updates"]) for step in steps(stage)] == [(0, 0), (0, 0)]
 
 
 def test_a_training_without_any_pair_ends_with_a_sentence(stage: Stage) -> None:

@@ -12,12 +12,13 @@ from hypothesis import given, strategies as st
 
 from bandit_stage import BANDIT, CHAT, REWARDS, WORDS, a_bandit, bandit_model, chatting
 from duologue.background import BackgroundLoop
-from duologue.conversation import Conversation
+from duologue.conversation import Conversation, Goal
 from duologue.dataset import Group, visits
 from duologue.errors import RecipeError
+from duologue.metrics import Metric, Score
 from duologue.models.local import LocalModel
 from duologue.training import ppo
-from duologue.training.critic import ActorCritic, read
+from duologue.training.critic import episodes
 from duologue.training.explore import explored
 from duologue.training.lora import with_lora
 from duologue.training.ppo import Appraised, Learner, train_ppo
@@ -138,47 +139,7 @@ def test_without_discount_an_advantage_is_what_still_came_less_what_was_expected
 def appraised(learner: Learner, stage: Stage) -> tuple[list[Group], list[Appraised]]:
     planned = visits(stage.tasks, 6, deepest=0, seed=1)
     groups = explored(planned, stage, 3)
-    return groups, learner.appraise(ppo.episodes(groups))
-
-
-def test_the_log_probabilities_of_sampling_are_those_that_are_trained(tmp_path: Path, loop: BackgroundLoop) -> None:
-    stage = chatting(tmp_path, loop)
-    both = ActorCritic(stage.policy.model, 1.0, seed=0)
-    groups, rows = appraised(Learner(CHAT, stage), stage)
-    found = [row.episode for row in rows]
-
-    logps, _, _ = read(both, found)
-
-    torch.testing.assert_close(logps, torch.cat([row.logprobs for row in found]), atol=1e-5, rtol=0)
-    replies = {(reply.prompt_ids, reply.ids) for group in groups for reply in group.replies}
-    assert {(row.prompt, row.ids) for row in found} <= replies
-    assert len({len(row.prompt) for row in found}) > 1 and len({len(row.ids) for row in found}) > 1
-
-
-def test_what_a_row_says_does_not_depend_on_the_rows_beside_it(tmp_path: Path, loop: BackgroundLoop) -> None:
-    stage = chatting(tmp_path, loop)
-    both = ActorCritic(stage.policy.model, 0.7, seed=0)
-    torch.nn.init.normal_(both.head[-1].weight)
-    _, rows = appraised(Learner(CHAT, stage), stage)
-    found = [row.episode for row in rows]
-
-    together = read(both, found)
-
-    alone = [torch.cat(each) for each in zip(*(read(both, [row]) for row in found), strict=True)]
-    for one, other in zip(together, alone, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
-
-
-def test_nothing_flows_back_from_the_values_into_the_policy(tmp_path: Path, loop: BackgroundLoop) -> None:
-    stage = chatting(tmp_path, loop)
-    both = ActorCritic(stage.policy.model, 1.0, seed=0)
-    _, rows = appraised(Learner(CHAT, stage), stage)
-
-    *_, values = read(both, [row.episode for row in rows])
-    values.sum().backward()
-
-    assert all(weight.grad is None for weight in both.policy.parameters())
-    assert both.head[-1].weight.grad.abs().sum() > 0
+    return groups, learner.appraise(episodes(groups))
 
 
 def test_replies_without_a_reward_are_left_out_and_counted(tmp_path: Path, loop: BackgroundLoop) -> None:
@@ -217,6 +178,41 @@ def test_advantages_are_centred_and_scaled_over_the_step(tmp_path: Path, loop: B
 
     every = torch.cat([row.advantages for row in rows])
     assert (every.mean().item(), every.std(unbiased=False).item()) == pytest.approx((0.0, 1.0), abs=1e-5)
+
+
+def the_same() -> Metric:
+    async def score(conversation: Conversation, goal: Goal) -> Score:
+        return Score(0.7)
+
+    return score
+
+
+@pytest.mark.parametrize("kl", ["reward", "loss"])
+@pytest.mark.parametrize("scale", ["batch", "none"])
+def test_where_all_replies_are_worth_the_same_the_policy_stays(
+    kl: str, scale: str, tmp_path: Path, loop: BackgroundLoop
+) -> None:
+    stage = a_bandit(tmp_path, loop, metric=the_same, max_tokens=4)
+    before, beta = weights(stage), 0.1 if kl == "reward" else 0.0
+
+    train_ppo(CHAT.model_copy(update={"scale_rewards": scale, "kl": kl, "beta": beta, "target_kl": None}), stage)
+
+    assert torch.equal(weights(stage), before)
+
+
+@pytest.mark.parametrize("scale", ["batch", "none"])
+def test_away_from_the_start_the_kl_is_learned_from_where_all_replies_are_worth_the_same(
+    scale: str, tmp_path: Path, loop: BackgroundLoop
+) -> None:
+    stage = a_bandit(tmp_path, loop, metric=the_same, max_tokens=4)
+    learner = Learner(CHAT.model_copy(update={"scale_rewards": scale}), stage)
+    with torch.no_grad():
+        for weight in stage.policy.model.parameters():
+            weight.mul_(1.3)
+
+    _, rows = appraised(learner, stage)
+
+    assert all(row.advantages.abs().max() > 0 for row in rows)
 
 
 def test_replies_at_once_make_no_difference_to_the_update(tmp_path: Path, loop: BackgroundLoop) -> None:
@@ -290,6 +286,29 @@ def test_a_steps_figures_say_what_happened(tmp_path: Path, loop: BackgroundLoop)
     assert 0 < first["entropy"] < 2.1 and 0 <= first["clip_fraction"] <= 1
     assert first["explained_variance"] == pytest.approx(0, abs=1e-5)  # it begins with the mean
     assert {"reward", "loss", "value_loss", "unscored", "skipped", "seconds", "rollout_seconds"} <= first.keys()
+
+
+def test_without_a_kl_to_the_start_a_step_says_how_far_it_moved(tmp_path: Path, loop: BackgroundLoop) -> None:
+    stage = chatting(tmp_path, loop)
+
+    train_ppo(CHAT.model_copy(update={"steps": 2, "beta": 0.0, "target_kl": None, "warmup": 4}), stage)
+
+    first, second = steps(stage)
+    assert first["kl"] is None
+    assert 0 < first["update_kl"] < 1
+    assert first["grad_norm"] > 0
+    assert [step["learning_rate"] for step in (first, second)] == pytest.approx([5e-3 / 4, 5e-3 / 2])
+
+
+def test_a_step_makes_no_more_updates_than_it_has_replies_and_says_how_many(
+    tmp_path: Path, loop: BackgroundLoop
+) -> None:
+    stage = chatting(tmp_path, loop)
+
+    train_ppo(CHAT.model_copy(update={"steps": 1, "epochs": 3, "minibatches": 1000}), stage)
+
+    (step,) = steps(stage)
+    assert step["updates"] == 3 * (12 - step["unscored"])
 
 
 def test_greedy_replies_are_refused(bandit: Stage) -> None:

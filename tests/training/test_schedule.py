@@ -32,14 +32,19 @@ def test_it_warms_up_holds_and_falls_to_the_floor() -> None:
     )
 
 
+def test_where_there_are_fewer_steps_than_it_warms_up_for_the_rate_is_reached_at_the_last() -> None:
+    assert rates(settings(warmup=5, floor=0.2), 4)[:4] == pytest.approx([0.25, 0.5, 0.75, 1.0])
+
+
 @given(st.integers(1, 60), st.integers(0, 80), st.floats(0, 1), st.floats(0, 1))
 def test_it_never_leaves_its_bounds_and_only_falls_after_warming_up(
     steps: int, warmup: int, hold: float, floor: float
 ) -> None:
     seen = rates(settings(warmup=warmup, hold=hold, floor=floor), steps)
-    after = seen[warmup:]
+    warmed = min(warmup, steps)
+    after = seen[warmed:]
 
-    assert all(0 < rate <= 1 for rate in seen[:warmup])
+    assert all(0 < rate <= 1 for rate in seen[:warmed])
     assert all(floor - 1e-9 <= rate <= 1 for rate in after)
     assert after == sorted(after, reverse=True)
 

@@ -80,6 +80,7 @@ FURTHER = {
     "margin": "margin between the replies of a pair",
     "accuracy": "share of pairs in the right order",
     "kl": "KL to the stage's start",
+    "update_kl": "KL to the policy that replied",
     "beta": "weight of the KL",
     "entropy": "entropy a token",
     "clip_fraction": "share of tokens clipped",

@@ -152,17 +152,16 @@ def cost_table(evaluation: Json) -> Html:
 
 
 def _cost_row(arm: str, stage: Json) -> Html:
-    tokens = stage["sampled_tokens"]
     cells = (
-        *(stage["stage"], _grouped(stage["updates"]), "–" if tokens is None else _grouped(tokens)),
+        *(stage["stage"], _grouped(stage["updates"]), _grouped(stage["sampled_tokens"])),
         *(number(stage["seconds"], 0), f"{stage['learning_rate']:g}"),
     )
     return _row(arm, (element("td", cell) for cell in cells))
 
 
-def _grouped(count: int) -> str:
-    """A count with a narrow space between thousands."""
-    return f"{count:,}".replace(",", "\u202f")
+def _grouped(count: int | None) -> str:
+    """A count with a narrow space between thousands; a dash where it is not known."""
+    return "–" if count is None else f"{count:,}".replace(",", "\u202f")
 
 
 def _loss_row(row: Json, decoding: str) -> Html:

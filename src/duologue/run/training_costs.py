@@ -12,10 +12,10 @@ from typing import Any
 from duologue.journal import Journal
 from duologue.recipe import Recipe, Table
 from duologue.run.folder import stage_names
-from duologue.training.settings import PpoSettings, TrainSettings
+from duologue.training.settings import TrainSettings
 
 LEAD = "trained"
-"""The arm whose sampled tokens the others' are held against."""
+"""The arm whose sampled tokens the others' are held against, or else the first."""
 NEAR = 0.05
 """By which share of those they may differ without a word."""
 
@@ -28,27 +28,28 @@ def training_costs(recipe: Recipe, journal: Journal) -> Costs:
 
     Returns:
         {ARM: [{"stage", "algorithm", "updates", "sampled_tokens", "seconds", "learning_rate"}]}. Sampled tokens are
-        all that the policy said: prefixes, candidates, look-aheads; None where the journal does not say. Seconds
-        are those of steps and of comparing replies; what several processes compare takes the seconds of each.
+        all that the policy said: prefixes, candidates, look-aheads. These and updates are None where the journal
+        does not say. Seconds are those of steps and of comparing replies; what several processes compare takes
+        the seconds of each.
     """
     found: dict[str, list[Table]] = {}
     for arm in recipe.evaluate.arms:
         stages = recipe.arm(arm).stages
-        rows = [_cost(arm, name, stage, journal) for name, stage in zip(stage_names(stages), stages, strict=True)]
-        if trained := [row for row in rows if row["updates"]]:
-            found[arm] = trained
+        named = zip(stage_names(stages), stages, strict=True)
+        begun = [(name, stage) for name, stage in named if any(journal.keys(f"train/{arm}/{name}/"))]
+        if begun:
+            found[arm] = [_cost(arm, name, stage, journal) for name, stage in begun]
     return found
 
 
 def _cost(arm: str, name: str, settings: TrainSettings, journal: Journal) -> Table:
     steps = _values(journal, f"train/{arm}/{name}/")
     every = [*steps, *_values(journal, f"build/{arm}/{name}/")]
-    sampled: list[float | None] = [value.get("sampled_tokens") for value in every]
     return {
         "stage": name,
         "algorithm": settings.algorithm,
-        "updates": len(steps) * _updates(settings),
-        "sampled_tokens": None if None in sampled else round(sum(count or 0 for count in sampled)),
+        "updates": _total(steps, "updates"),
+        "sampled_tokens": _total(every, "sampled_tokens"),
         "seconds": sum(value.get("seconds", 0.0) for value in every),
         "learning_rate": settings.learning_rate,
     }
@@ -58,22 +59,23 @@ def _values(journal: Journal, prefix: str) -> list[dict[str, Any]]:
     return [journal.entry(key).value for key in journal.keys(prefix)]
 
 
-def _updates(settings: TrainSettings) -> int:
-    """Updates of the weights in a step."""
-    return settings.epochs * settings.minibatches if isinstance(settings, PpoSettings) else 1
+def _total(values: Sequence[Mapping[str, Any]], name: str) -> int | None:
+    counts: list[float | None] = [value.get(name) for value in values]
+    return None if None in counts else round(sum(count or 0 for count in counts))
 
 
 def uneven(costs: Costs) -> list[str]:
-    """A sentence on the arms that sampled more or fewer tokens than `trained`, where there are any."""
+    """A sentence on the arms that sampled more or fewer tokens than `trained`, or without it the first of them."""
     totals = {arm: _sampled(stages) for arm, stages in costs.items()}
-    lead = totals.pop(LEAD, None)
+    name = LEAD if LEAD in totals else next(iter(totals), LEAD)
+    lead = totals.pop(name, None)
     if not lead:
         return []
     shares = {arm: total / lead for arm, total in totals.items() if total is not None}
     off = [f"{arm} {share:.2f} times as many" for arm, share in shares.items() if abs(share - 1) > NEAR]
     if not off:
         return []
-    return [f"Not at equal sampled tokens: {LEAD} sampled {lead:,} in its training, {', '.join(off)}."]
+    return [f"Not at equal sampled tokens: {name} sampled {lead:,} in its training, {', '.join(off)}."]
 
 
 def _sampled(stages: Sequence[Table]) -> int | None:

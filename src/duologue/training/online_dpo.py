@@ -109,6 +109,7 @@ class Drawing:
         return {
             **self.pool.figures,
             "pairs": counts.kept,
+            "updates": float(counts.kept > 0),
             "tied": counts.tied,
             "within_noise": counts.within_noise,
             "margin": logs.get("rewards/margins"),

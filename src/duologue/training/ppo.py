@@ -36,7 +36,7 @@ from duologue.seeding import derive, generator
 from duologue.training import ranks
 from duologue.training.arguments import drawing_temperature, shared_arguments
 from duologue.training.checkpoints import load_checkpoint, save_checkpoint
-from duologue.training.critic import ActorCritic, Episode, read
+from duologue.training.critic import ActorCritic, Episode, episodes, read
 from duologue.training.explore import explored
 from duologue.training.figures import figures_of, record_trees, refuse_lost
 from duologue.training.schedule import schedule
@@ -45,6 +45,10 @@ from duologue.training.stage import Figures, Stage
 
 ADAPTATION = 0.1
 """Share by which the KL's weight changes in a step at most (0.02 in the source, of far more steps)."""
+TOLD = ("loss", "value_loss", "clip_fraction", "entropy", "update_kl")
+"""Figures that are means over tokens; the last is the KL to the policy that replied, as ρ − 1 − log ρ."""
+EQUAL = 1e-4
+"""Replies of no more difference in worth teach nothing; TRL's trainers add as much to a spread they divide by."""
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -83,7 +87,9 @@ class Appraised:
 
     episode: Episode
     start: Tensor
-    """Log-probabilities before the stage; those of sampling where no KL is asked for."""
+    """Log-probabilities before the stage; `now` where no KL is asked for."""
+    now: Tensor
+    """Log-probabilities before the step, computed like those, and equal to them where nothing has changed."""
     values: Tensor
     """What the value head expected before the token."""
     advantages: Tensor
@@ -94,17 +100,6 @@ class Appraised:
     def numbers(self) -> tuple[Tensor, ...]:
         """The tokens' log-probabilities when they were sampled and before the stage, values, advantages, returns."""
         return self.episode.logprobs, self.start, self.values, self.advantages, self.returns
-
-
-def episodes(groups: Sequence[Group]) -> list[Episode]:
-    """The groups' replies that could be scored, by length, so that those of like length are read together."""
-    found = [
-        Episode(reply.prompt_ids or (), reply.ids or (), torch.tensor(reply.logprobs), reward.value)
-        for group in groups
-        for reply, reward in zip(group.replies, group.rewards, strict=True)
-        if reward.value is not None
-    ]
-    return sorted(found, key=lambda row: (len(row.prompt), len(row.ids)))
 
 
 def advantages(rewards: Sequence[float], values: Sequence[float], gamma: float, gae_lambda: float) -> list[float]:
@@ -159,7 +154,8 @@ class Learner:
         self._settings, self._stage = settings, stage
         self._weight = settings.beta
         temperature, seed = drawing_temperature(stage), derive(stage.seed, "head") % 2**31
-        self._both = both = ActorCritic(stage.policy.model, temperature, seed)
+        checkpointing = arguments["activation_checkpointing"]
+        self._both = both = ActorCritic(stage.policy.model, temperature, seed, checkpointing=checkpointing)
         both.eval()  # dropout would give the replies other probabilities than they were sampled with
         trained = {f"policy.{name}": weight for name, weight in both.policy.named_parameters() if weight.requires_grad}
         self._start = {name: weight.detach().clone() for name, weight in trained.items()} if settings.beta else None
@@ -178,84 +174,95 @@ class Learner:
 
     def appraise(self, found: Sequence[Episode]) -> list[Appraised]:
         """What the episodes' tokens learn from; advantages are centred over all of them, and scaled if asked for."""
-        told = _each(found, self._told)
+        told, gamma = _each(found, self._told), self._settings.gamma
+        rewards = [self._rewards(row, start, now) for row, (start, now, _) in zip(found, told, strict=True)]
         raw = [
-            advantages(self._rewards(row, start), values.tolist(), self._settings.gamma, self._settings.gae_lambda)
-            for row, (start, values) in zip(found, told, strict=True)
+            torch.tensor(advantages(own, values.tolist(), gamma, self._settings.gae_lambda))
+            for own, (*_, values) in zip(rewards, told, strict=True)
         ]
-        every = torch.tensor([number for row in raw for number in row])
-        scale = every.std(unbiased=False) + 1e-8 if self._settings.scale_rewards == "batch" else 1.0
+        scale = self._scale(rewards, every := torch.cat(raw))
         return [
-            Appraised(row, start, values, (torch.tensor(own) - every.mean()) / scale, torch.tensor(own) + values)
-            for row, (start, values), own in zip(found, told, raw, strict=True)
+            Appraised(row, start, now, values, (own - every.mean()) * scale, own + values)
+            for row, (start, now, values), own in zip(found, told, raw, strict=True)
         ]
 
+    def _scale(self, rewards: Sequence[Sequence[float]], every: Tensor) -> float:
+        """What advantages are multiplied by: 0 where all replies are worth the same, and the rest is the head's error.
+
+        A small number would not do: the optimizer makes full steps of whatever there is.
+        """
+        worth = [sum(reward * self._settings.gamma**at for at, reward in enumerate(own)) for own in rewards]
+        if max(worth) - min(worth) <= EQUAL:
+            return 0.0
+        return 1 / (every.std(unbiased=False).item() + 1e-8) if self._settings.scale_rewards == "batch" else 1.0
+
     @torch.no_grad()
-    def _told(self, rows: Sequence[Episode]) -> list[tuple[Tensor, Tensor]]:
-        """The stage's start's log-probabilities of each episode's tokens, and the head's values."""
-        found: list[tuple[Tensor, Tensor]] = []
+    def _told(self, rows: Sequence[Episode]) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Log-probabilities of each episode's tokens by the stage's start and by the policy, and the head's values."""
+        before, found = self._start, list[tuple[Tensor, Tensor, Tensor]]()
         for first in range(0, len(rows), self._settings.micro_batch):
             some = rows[first : first + self._settings.micro_batch]
             lengths = [len(row.ids) for row in some]
-            *_, values = read(self._both, some)
-            start = torch.cat([row.logprobs for row in some])
-            if (before := self._start) is not None:
-                start, *_ = read(lambda *given, w=before: functional_call(self._both, w, given), some)
-            found += zip(start.cpu().split(lengths), values.cpu().split(lengths), strict=True)
+            now, _, values = read(self._both, some)
+            start = now if before is None else read(lambda *given: functional_call(self._both, before, given), some)[0]
+            found += zip(*(each.cpu().split(lengths) for each in (start, now, values)), strict=True)
         return found
 
-    def _rewards(self, row: Episode, start: Tensor) -> list[float]:
+    def _rewards(self, row: Episode, start: Tensor, now: Tensor) -> list[float]:
         """The MR at the last token, and what each token costs in KL where that is part of the reward."""
-        charge = self._weight if self._settings.kl == "reward" else 0.0
-        rewards: list[float] = (charge * (start - row.logprobs)).tolist()
+        rewards: list[float] = ((start - now) * (self._weight if self._settings.kl == "reward" else 0.0)).tolist()
         return [*rewards[:-1], rewards[-1] + row.reward]
 
     def learn(self, rows: Sequence[Appraised], step: int) -> Figures:
         """Some passes over the replies, an update a minibatch; what came of it, means over tokens."""
-        totals, minibatches = torch.zeros(4), self._settings.minibatches
+        totals, norms, minibatches = torch.zeros(len(TOLD)), list[float](), self._settings.minibatches
         for epoch in range(self._settings.epochs):
             order = generator(self._stage.seed, "order", step, epoch).sample(range(len(rows)), len(rows))
             for part in range(min(minibatches, len(rows))):
-                totals += self._update([rows[index] for index in sorted(order[part::minibatches])])
+                sums, norm = self._update([rows[index] for index in sorted(order[part::minibatches])], step)
+                totals += sums
+                norms.append(norm)
+        (rate, _), tokens = map(float, self._schedule.get_last_lr()), sum(len(row.episode.ids) for row in rows)
         self._schedule.step()
-        tokens = sum(len(row.episode.ids) for row in rows)
-        loss, value_loss, clipped, entropy = (totals / (tokens * self._settings.epochs)).tolist()
-        told: Figures = {"loss": loss, "value_loss": value_loss, "clip_fraction": clipped, "entropy": entropy}
+        told: Figures = dict(zip(TOLD, (totals / (tokens * self._settings.epochs)).tolist(), strict=True))
+        told |= {"updates": len(norms), "grad_norm": sum(norms) / len(norms), "learning_rate": rate}
         return {**told, "explained_variance": _explained(rows), **self._adapt(rows)}
 
-    def _update(self, rows: Sequence[Appraised]) -> Tensor:
-        """One step of the optimizer; sums over the tokens of loss, value loss, clipped ratios and entropy."""
+    def _update(self, rows: Sequence[Appraised], step: int) -> tuple[Tensor, float]:
+        """One step of the optimizer; sums over the tokens of what is `TOLD`, and the policy's gradient's length."""
         processes, size = self._accelerator.num_processes, self._settings.micro_batch
         tokens = sum(len(row.episode.ids) for row in rows)
-        totals = torch.zeros(4, device=self._accelerator.device)
+        totals = torch.zeros(len(TOLD), device=self._accelerator.device)
         for first in range(0, math.ceil(len(rows) / processes), size):
             # The last processes may have no rows left, and have to take part all the same.
             some = rows[self._accelerator.process_index :: processes][first : first + size]
             told = self._losses(some or rows[:1]) * bool(some)
             self._accelerator.backward(told[0] * processes / tokens)
             totals += told.detach()
-        for weights in self._trained:
-            self._accelerator.clip_grad_norm_(weights, self._settings.max_grad_norm)
+        clip = partial(self._accelerator.clip_grad_norm_, max_norm=self._settings.max_grad_norm)
+        norms = [float(clip(weights)) for weights in self._trained]  # type: ignore[arg-type]
+        self._stage.check_gradient(step + 1, sum(norms))
         self._optimizer.step()
         self._optimizer.zero_grad()
-        return self._accelerator.reduce(totals, "sum").cpu()  # type: ignore[union-attr]
+        return self._accelerator.reduce(totals, "sum").cpu(), norms[0]  # type: ignore[union-attr]
 
     def _losses(self, rows: Sequence[Appraised]) -> Tensor:
-        """The sums that `_update` tells, of some replies."""
+        """The sums over the tokens of what is `TOLD`, of some replies."""
         logps, entropies, values = read(self._model, [row.episode for row in rows])
         columns = zip(*(row.numbers for row in rows), strict=True)
         old, start, before, gains, returns = (torch.cat(column).to(logps) for column in columns)
         of_values = value_loss(values, before, returns, self._settings.value_clip)
         of_kl = kl_loss(logps, old, start) * (self._weight if self._settings.kl == "loss" else 0.0)
         loss = policy_loss(logps, old, gains, self._settings.clip) + of_values + of_kl
-        clipped = ((logps - old).exp() - 1).abs() > self._settings.clip
-        return torch.stack([loss.sum(), of_values.sum(), clipped.sum(), entropies.sum()])
+        moved = (logps - old).exp() - 1
+        each = (loss, of_values, moved.abs() > self._settings.clip, entropies, moved - (logps - old))
+        return torch.stack([of_tokens.sum() for of_tokens in each])
 
     def _adapt(self, rows: Sequence[Appraised]) -> Figures:
         """The KL of a reply to the stage's start, and the weight it had; the weight goes towards the target."""
         if self._start is None:
             return {"kl": None, "beta": 0.0}
-        kl = sum((row.episode.logprobs - row.start).sum().item() for row in rows) / len(rows)
+        kl = sum((row.now - row.start).sum().item() for row in rows) / len(rows)
         figures: Figures = {"kl": kl, "beta": self._weight}
         if (target := self._settings.target_kl) is not None:
             self._weight *= 1 + ADAPTATION * min(max(kl / target - 1, -1.0), 1.0)

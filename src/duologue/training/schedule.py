@@ -13,12 +13,13 @@ from duologue.training.settings import StageSettings
 
 
 def schedule(optimizer: Optimizer, settings: StageSettings, steps: int) -> LambdaLR:
-    """Linear warm-up, a flat part, and a linear fall to the floor at the last of `steps`."""
-    flat_until = max(settings.warmup, round(settings.hold * steps))
+    """Linear warm-up, over all of `steps` at most; a flat part, and a linear fall to the floor at the last of them."""
+    warmup = min(settings.warmup, steps)
+    flat_until = max(warmup, round(settings.hold * steps))
 
     def share(step: int) -> float:
-        if step < settings.warmup:
-            return (step + 1) / settings.warmup
+        if step < warmup:
+            return (step + 1) / warmup
         fallen = max(step - flat_until, 0) / max(steps - flat_until, 1)
         return 1.0 - (1.0 - settings.floor) * min(fallen, 1.0)
 

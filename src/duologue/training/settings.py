@@ -59,7 +59,7 @@ class StageSettings(Settings):
 
     learning_rate: float = Field(default=1e-5, gt=0)
     warmup: int = Field(default=5, ge=0)
-    """Steps until the learning rate is reached."""
+    """Steps until the learning rate is reached; all there are, where those are fewer."""
     hold: Probability = 0.0
     """Share of the steps that keep the full learning rate before it falls, linearly."""
     floor: Probability = 0.2
