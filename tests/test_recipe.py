@@ -322,7 +322,12 @@ def test_sft_only_ends_with_the_last_supervised_stage() -> None:
 def test_sft_only_of_a_recipe_without_one_learns_the_best_of_as_many_replies() -> None:
     shared = {"candidates": 5, "deepest": 2, "learning_rate": 3e-5}
     (sft,) = stages_of("sft-only", *STAGES[2:])
-    assert sft == {**shared, "algorithm": "sft", "states": (50 * 6 + 4 * 10 * 5) / 5}
+    assert sft == {**shared, "algorithm": "sft", "states": (50 * 6 + 4 * 10 * 5) / 5, "batch": 32}
+
+
+def test_sft_only_of_few_states_takes_a_batch_that_they_fill() -> None:
+    (sft,) = stages_of("sft-only", {"algorithm": "grpo", "groups": 4, "steps": 3})
+    assert (sft["states"], sft["batch"]) == (12, 6)
 
 
 def test_sft_only_compares_two_replies_where_the_recipe_draws_one() -> None:

@@ -194,7 +194,7 @@ class MultiturnReward:
             DataError: the conversation does not end in a user message.
         """
         if not conversation.messages or conversation.messages[-1].role != "user":
-            raise DataError(f"goal {goal.id!r}: a reply is scored after a user message; the conversation has none last")
+            raise DataError(f"goal {goal.id!r}: a reply is scored after a user message: end the conversation in one")
         text, cut = (reply, False) if isinstance(reply, str) else (reply.text, reply.finish == "length")
         future = await look_ahead(
             self.assistant,

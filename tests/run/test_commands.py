@@ -19,6 +19,8 @@ from duologue.report.folder import open_folder
 from duologue.run import commands
 from duologue.run.commands import evaluate, report, simulate, train
 from duologue.run.workers import Job
+from duologue.training.settings import TrainSettings
+from duologue.training.stage import Stage
 from small_model import save_small_model
 
 TABLE: dict[str, Any] = {
@@ -350,6 +352,31 @@ def test_a_model_folder_that_is_not_whole_is_named(tmp_path: Path, small_model: 
     broken = model_without(what, small_model, tmp_path / "broken")
     with pytest.raises(ModelError, match=sentence):
         train(recipe(broken), tmp_path / "small", watch=unwatched)
+    assert not (tmp_path / "small").exists(), "no stage was begun: other settings may take its place"
+
+
+def test_what_a_later_stage_could_not_do_is_said_before_the_first_is_trained(tmp_path: Path, small_model: Path) -> None:
+    stages = [{"algorithm": "grpo"}, {"algorithm": "grpo", "lora": {"targets": ["q_prj"]}}]
+    wrong = parse({**TABLE, "assistant": {"model": str(small_model)}, "train": stages}, "small.toml")
+
+    with pytest.raises(RecipeError, match='ends in "q_prj"; did you mean "q_proj"'):
+        train(wrong, tmp_path / "small", watch=unwatched)
+
+    assert not (tmp_path / "small").exists()
+
+
+def test_weights_that_are_not_finite_are_no_model(
+    tmp_path: Path, small_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoil(settings: TrainSettings, stage: Stage) -> None:
+        next(stage.policy.model.parameters()).data.fill_(float("nan"))
+
+    monkeypatch.setattr("duologue.run.jobs.run_stage", spoil)
+
+    with pytest.raises(ModelError, match="the trained weights are not finite: lower learning_rate"):
+        train(recipe(small_model), tmp_path / "small", watch=unwatched)
+
+    assert not list(tmp_path.rglob("*.safetensors"))
 
 
 def test_messages_longer_than_the_models_context_are_a_sentence(tmp_path: Path) -> None:

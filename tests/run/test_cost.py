@@ -189,6 +189,27 @@ def test_sizes_are_the_assistants_or_a_models_by_its_name() -> None:
         sizes_given(["much"], "mine")
 
 
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--gpu-flops", "0"], "--gpu-flops 0: give a number above 0"),
+        (["--gpu-flops", "nan"], "--gpu-flops nan: give a number above 0"),
+        (["--utilisation", "0"], "--utilisation 0: give a number above 0"),
+        (["--utilisation", "2"], "--utilisation 2: it is a share: give 1 at most"),
+        (["--tokens-per-second", "0"], "--tokens-per-second 0: give a number above 0"),
+        (["--gpu-price=-1"], "--gpu-price -1: give 0 or a number above it"),
+        (["--gpu-price", "nan"], "--gpu-price nan: give 0"),
+        (["--parameters", "inf"], "--parameters inf: write a number like 8e9"),
+        (["--parameters", "tinny=1e9"], 'the recipe has no model "tinny"; did you mean "tiny"?'),
+    ],
+)
+def test_a_number_that_cannot_be_is_refused(
+    options: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("cost", str(QUICKSTART), *options) == 2
+    assert sentence in capsys.readouterr().err
+
+
 def test_a_budget_that_will_not_do_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     changes = ["--set", "endpoints.local.price={input=1.0, output=4.0}", "--set", "budget=5.0"]
 

@@ -50,7 +50,7 @@ def supervised(stages: Sequence[TrainSettings]) -> list[Table]:
     """The stages up to the last supervised one; without any, one on the best of as many replies as they compare.
 
     That one looks ahead from the same number of candidate replies, at as many states as there are groups in all
-    steps, and has what it can of the last stage's settings, its learning rate among them.
+    steps, in two batches at least, and has what it can of the last stage's settings, its learning rate among them.
 
     Raises:
         RecipeError: there are no stages.
@@ -65,7 +65,8 @@ def supervised(stages: Sequence[TrainSettings]) -> list[Table]:
     candidates = max(exploring[-1].candidates, 2)
     compared = sum(_states(stage) * stage.candidates for stage in exploring)
     states = max(1, round(compared / candidates))
-    return [{**kept, "algorithm": "sft", "candidates": candidates, "states": states}]
+    batch = min(SftSettings.model_fields["batch"].default, max(1, states // 2))
+    return [{**kept, "algorithm": "sft", "candidates": candidates, "states": states, "batch": batch}]
 
 
 def _states(stage: Exploring) -> int:

@@ -10,12 +10,13 @@ weights go where they are frozen beside an adapter; and 2·N more, since activat
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
-from duologue.errors import RecipeError
+from duologue.errors import RecipeError, nearest
 from duologue.metrics.base import Counter
 from duologue.models import BUILT_IN
 from duologue.models.base import Usage, count_bytes
@@ -47,6 +48,21 @@ class Hardware:
     sizes: Mapping[str, float] = field(default_factory=dict[str, float])
     """Parameters by model."""
 
+    def __post_init__(self) -> None:
+        """Check the numbers, by the names of their options.
+
+        Raises:
+            RecipeError: one is not finite, or could not be.
+        """
+        speeds = {"gpu-flops": self.flops, "utilisation": self.utilisation, "tokens-per-second": self.tokens_per_second}
+        for option, number in speeds.items():
+            if number is not None and not 0 < number < math.inf:
+                raise RecipeError(f"--{option} {number:g}: give a number above 0")
+        if self.utilisation > 1:
+            raise RecipeError(f"--utilisation {self.utilisation:g}: it is a share: give 1 at most")
+        if self.price is not None and not 0 <= self.price < math.inf:
+            raise RecipeError(f"--gpu-price {self.price:g}: give 0 or a number above it")
+
 
 @dataclass(frozen=True, slots=True)
 class Amount:
@@ -74,9 +90,11 @@ def estimate(recipe: Recipe, hardware: Hardware) -> list[Row]:
     """The rows of a recipe's bill, in the order of its work.
 
     Raises:
-        RecipeError, DataError, MissingDependency: something that the recipe names cannot be had.
+        RecipeError, DataError, MissingDependency: something that the recipe names cannot be had; or a size is given
+            of a model that it does not name.
     """
     check(recipe, recipe.evaluate.arms)
+    _check_sizes(recipe, hardware.sizes)
     hardware = _sized(recipe, hardware)
     counter = lru_cache(maxsize=2**16)(_counter(recipe))
     found: dict[tuple[str, str, str, str], dict[str, Amount]] = {}
@@ -128,7 +146,7 @@ def sizes_given(texts: Sequence[str], assistant: str) -> dict[str, float]:
     """Parameters by model, from "8e9" (the assistant's) or "MODEL=8e9".
 
     Raises:
-        RecipeError: no number, or none above 0.
+        RecipeError: no number, or no finite one above 0.
 
     >>> sizes_given(["8e9", "Qwen/Qwen3-32B=32.8e9"], "my-model")
     {'my-model': 8000000000.0, 'Qwen/Qwen3-32B': 32800000000.0}
@@ -140,10 +158,18 @@ def sizes_given(texts: Sequence[str], assistant: str) -> dict[str, float]:
             size = float(number)
         except ValueError:
             size = 0.0
-        if not size > 0:
+        if not 0 < size < math.inf:
             raise RecipeError(f"--parameters {text}: write a number like 8e9, or MODEL=8e9 for a model by its name")
         found[model or assistant] = size
     return found
+
+
+def _check_sizes(recipe: Recipe, sizes: Iterable[str]) -> None:
+    recipes = [recipe, *map(recipe.arm, recipe.arms_at_work)]
+    known = {role.model for each in recipes for role in (each.assistant, *each.served.values())}
+    for model in sizes:
+        if model not in known:
+            raise RecipeError(f'--parameters: the recipe has no model "{model}"{nearest(model, known)}')
 
 
 def _sized(recipe: Recipe, hardware: Hardware) -> Hardware:
