@@ -125,6 +125,12 @@ def test_a_model_without_an_address_is_refused(kind: type[UserModel | JudgeModel
         kind(model="person", endpoint=endpoint)
 
 
+@pytest.mark.parametrize("kind", [UserModel, JudgeModel])
+def test_an_address_without_a_model_is_refused(kind: type[UserModel | JudgeModel]) -> None:
+    with pytest.raises(ValidationError, match="model: name the model"):
+        kind(endpoint="http://lab/v1")
+
+
 def test_a_metric_that_needs_a_judge_is_refused_before_anything_is_played() -> None:
     with pytest.raises(RecipeError, match=r'"interactivity" needs a judge: give judge\.model and judge\.endpoint'):
         Partners(replace(TASK, metrics=JUDGED), samples=1, window=1)

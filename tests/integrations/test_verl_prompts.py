@@ -46,7 +46,11 @@ def test_every_row_names_the_agent_loop_and_says_where_to_begin(tmp_path: Path) 
         assert [message["role"] for message in row["prompt"]] == ["system", "user"]
         assert row["prompt"][0]["content"] == task.prompts["proactive"]
         assert row["goal"] in goals and row["agent_name"] == "duologue"
-        assert row["task"] == row["data_source"] == "groceries" and row["extra_info"] == {"index": index}
+        assert (
+            row["task"] == row["data_source"] == "groceries"
+            and row["split"] == "train"
+            and row["extra_info"] == {"index": index}
+        )
     depths = Counter(row["depth"] for row in found)
     assert set(depths) == {0, 1, 2} and depths[0] > 10
     assert len({row["seed"] for row in found}) == 40
@@ -57,7 +61,7 @@ def test_validation_prompts_are_of_test_goals_and_need_no_play(tmp_path: Path) -
     goals = [goal.id for goal in load_task("groceries").goals("test")]
     found = rows(tmp_path, "test")
     assert [row["goal"] for row in found] == goals[:8]
-    assert {row["depth"] for row in found} == {0}
+    assert {row["depth"] for row in found} == {0} and {row["split"] for row in found} == {"test"}
 
 
 def test_several_tasks_take_turns(tmp_path: Path) -> None:
@@ -140,10 +144,24 @@ def test_a_set_that_nobody_begins_is_an_error_and_is_not_remembered_without_the_
     refused = DRAWS * (REDRAWS + 1) * 3  # every draw of every user of 2 prompts to train on and 1 to validate on
     with ServerThread(refusing(refused)) as server:
         for _ in range(2):
-            with pytest.raises(NothingMeasured, match=r"no user began any of 2 prompts, mostly: .*--no-cache"):
+            with pytest.raises(NothingMeasured, match=r"no user began 2 of 2 prompts, mostly: .*--no-cache"):
                 write_inputs(played(server.url), tmp_path, train=2, test=1, deepest=0)
         made = write_inputs(played(server.url), tmp_path, train=2, test=1, deepest=0, cached=False)
     assert (made.train, made.test) == (2, 1)
+
+
+def test_where_more_than_a_third_would_be_left_out_nothing_is_written(tmp_path: Path) -> None:
+    goals = load_task("groceries").goals("test")
+
+    async def half(asked: Asked) -> Any:
+        is_lost = any(
+            goal.request.text in message["content"] for goal in goals[:2] for message in asked.body["messages"]
+        )
+        return "i would rather not ." if is_lost else await answer(asked)
+
+    with ServerThread(half) as server, pytest.raises(NothingMeasured, match=r"test.parquet .* 2 of 4 prompts"):
+        write_inputs(played(server.url), tmp_path, train=2, test=4, deepest=0)
+    assert [file.name for file in tmp_path.iterdir() if file.suffix != ".sqlite"] == []
 
 
 def test_paths_of_the_recipe_hold_in_other_folders_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,15 +174,17 @@ def test_paths_of_the_recipe_hold_in_other_folders_too(tmp_path: Path, monkeypat
         'TASK = replace(load_task("groceries"), name="mine")\n'
     )
     shutil.copytree(BUILT_IN["tiny"], "counter")
+    shutil.copytree(BUILT_IN["tiny"], "policy")
     both = [{"name": "own", "path": "goals.jsonl"}, {"name": "my_task.py:TASK"}]
     counted = {"tokenizer": "counter", "metrics": {"tokens": -1.0}}
     with ServerThread(answer) as server:
         person = {"endpoint": server.url, "model": "person"}
-        write_inputs(recipe(task=both, reward=counted, user=person), Path("out"), train=2, test=2, deepest=0)
+        mine = recipe(task=both, reward=counted, user=person, assistant={"model": "policy"})
+        write_inputs(mine, Path("out"), train=2, test=2, deepest=0)
     monkeypatch.chdir("/")
     read = load_recipe(tmp_path / "out" / "recipe.toml")
     assert [len(task.all_goals) > 0 for task in read.tasks()] == [True, True]
-    assert read.reward.tokenizer == str(tmp_path / "counter")
+    assert (read.reward.tokenizer, read.assistant.model) == (str(tmp_path / "counter"), str(tmp_path / "policy"))
 
 
 @pytest.mark.parametrize(

@@ -227,6 +227,15 @@ def test_a_row_may_be_of_a_test_goal_and_have_a_system_prompt() -> None:
     assert found.system == "be brief" and found.start == OPENING and found.goal is OTHER
 
 
+def test_of_two_goals_with_one_id_a_row_has_that_of_its_split() -> None:
+    goals = {"train": GOAL, "test": replace(GOAL, reference="bread")}
+    worker = rollouts(replace(task(), goal_maker=lambda split: (goals[split],)))
+    for split, goal in goals.items():
+        assert row(worker, split=split).goal == goal
+    with pytest.raises(DataError, match='two goals "g": say which in a column `split`'):
+        row(worker)
+
+
 def test_a_row_without_a_seed_has_one_of_its_prompts() -> None:
     worker = rollouts(task())
     seeds = {row(worker, copy, seed=None).seed for copy in range(3)}
@@ -239,6 +248,8 @@ def test_a_row_without_a_seed_has_one_of_its_prompts() -> None:
     [
         ({"goal": None}, "a row names no goal"),
         ({"goal": "x"}, 'no goal "x"'),
+        ({"split": "test"}, 'no goal "g"'),
+        ({"split": "dev"}, 'names the split "dev"'),
         ({"depth": "x"}, "its depth is 'x', which is no whole number"),
         ({"depth": -1}, "its depth is -1; it counts turns"),
         ({"seed": "x"}, "its seed is 'x'"),

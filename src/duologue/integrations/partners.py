@@ -45,8 +45,7 @@ class UserModel(Served):
 
     @model_validator(mode="after")
     def _can_be_reached(self) -> Self:
-        if self.model != SCRIPTED:
-            _check_address(self)
+        _check_address(self, self.model != SCRIPTED)
         return self
 
 
@@ -60,12 +59,15 @@ class JudgeModel(Served):
 
     @model_validator(mode="after")
     def _can_be_reached(self) -> Self:
-        if self.model:
-            _check_address(self)
+        _check_address(self, bool(self.model))
         return self
 
 
-def _check_address(settings: Served) -> None:
+def _check_address(settings: Served, played: bool) -> None:
+    if not played:
+        if settings.endpoint is not None:
+            raise ValueError("model: name the model that the endpoint has, or leave the endpoint out")
+        return
     if settings.endpoint is None or not is_address(settings.endpoint):
         raise ValueError("endpoint: give the address of the model, like http://127.0.0.1:8000/v1")
 

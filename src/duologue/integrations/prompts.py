@@ -1,8 +1,8 @@
 """Data sets of prompts for verl: where conversations begin, and how to play them on.
 
 A row is one visit to a goal. Its `prompt` ends in the user's first message. The agent loop reads the rest: `goal`,
-`task`, `seed`, and `depth`, the turns that the policy plays from there before the candidate. verl reads `prompt`,
-`data_source`, `agent_name` (without it, verl generates single turns and says nothing) and `extra_info.index`.
+`task`, `split`, `seed`, and `depth`, the turns that the policy plays from there before the candidate. verl reads
+`prompt`, `data_source`, `agent_name` (without it, verl generates single turns and says nothing) and `extra_info.index`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from duologue.dataset import REDRAWS, Visit, visits
 from duologue.dataset.files import features, needed
 from duologue.dataset.sets import Kind
 from duologue.errors import DataError
+from duologue.integrations.partners import Split
 from duologue.models.scripted import ScriptedModel
 from duologue.seeding import derive
 from duologue.simulation import Assistant, reach
@@ -32,6 +33,7 @@ COLUMNS: dict[str, Kind] = {
     "agent_name": "text",
     "task": "text",
     "goal": "text",
+    "split": "text",
     "seed": "whole",
     "depth": "whole",
 }
@@ -62,13 +64,16 @@ def validation(tasks: Sequence[Task], count: int, *, seed: int) -> list[Visit]:
     return [Visit(task, goal, derive(seed, "verl", "test", task.name, goal.id), 0) for task, goal, _ in goals[:count]]
 
 
-async def rows(planned: Sequence[Visit], systems: Mapping[str, str | None]) -> tuple[list[dict[str, Any]], list[str]]:
+async def rows(
+    planned: Sequence[Visit], systems: Mapping[str, str | None], split: Split
+) -> tuple[list[dict[str, Any]], list[str]]:
     """The rows of visits, in their order, and why each of those was left out that has none.
 
     A prompt is the user's first message. Where a user has nothing to say, others are drawn, `REDRAWS` at most.
 
     Args:
         systems: the system prompt that prompts stand under, by task.
+        split: whose goals are visited.
     """
     begun = await asyncio.gather(*(_begun(visit) for visit in planned))
     found = [each for each in begun if each[1].ending is not Ending.FAILED]
@@ -80,6 +85,7 @@ async def rows(planned: Sequence[Visit], systems: Mapping[str, str | None]) -> t
             "agent_name": AGENT,
             "task": visit.task.name,
             "goal": visit.goal.id,
+            "split": split,
             "seed": visit.seed,
             "depth": visit.depth,
             "extra_info": {"index": index},

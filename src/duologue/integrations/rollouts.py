@@ -123,7 +123,7 @@ class Rollouts:
         parts: Callable[[Task], Sequence[str]],
     ) -> None:
         self._tasks = {task.name: task for task in tasks}
-        self._goals: dict[str, dict[str, tuple[str, Goal]]] = {}
+        self._goals: dict[str, dict[str, dict[str, Goal]]] = {}
         self._reward = reward
         self._parts = tuple(dict.fromkeys(name for task in tasks for name in parts(task)))
         self._asks = tuple(dict.fromkeys(name for task in tasks for name in task.figures if name.startswith(ASKS)))
@@ -142,7 +142,7 @@ class Rollouts:
                 in a user message.
         """
         task = self._task(columns.get("task"))
-        split, goal = self._goal(task, columns.get("goal"))
+        split, goal = self._goal(task, columns.get("split"), columns.get("goal"))
         where = f'the prompt of goal "{goal.id}"'
         messages = parse_messages(columns.get("raw_prompt"), where)
         system = messages[0].content if messages and messages[0].role == "system" else None
@@ -242,14 +242,22 @@ class Rollouts:
             raise DataError(f'a row names the task "{name}", and the recipe does not{nearest(str(name), self._tasks)}')
         return self._tasks[name]
 
-    def _goal(self, task: Task, name: Any) -> tuple[str, Goal]:
+    def _goal(self, task: Task, split: Any, name: Any) -> tuple[str, Goal]:
+        """A row's split, which may go without saying, and its goal."""
+        if split not in (None, *SPLITS):
+            raise DataError(f'a row names the split "{split}": it is "train" or "test", or left out')
         if task.name not in self._goals:
-            self._goals[task.name] = {goal.id: (split, goal) for split in SPLITS for goal in task.goal_maker(split)}
-        goals = self._goals[task.name]
-        if name not in goals:
+            self._goals[task.name] = {each: {goal.id: goal for goal in task.goal_maker(each)} for each in SPLITS}
+        known = self._goals[task.name]
+        found = [(each, known[each][name]) for each in SPLITS if split in (None, each) and name in known[each]]
+        if not found:
             told = "a row names no goal" if name is None else f'task "{task.name}" has no goal "{name}"'
             raise DataError(f"{told}: the column `goal` holds the id of one; `duologue verl` writes such data sets")
-        return goals[name]
+        if found[0][1] != found[-1][1]:
+            raise DataError(
+                f'task "{task.name}" has two goals "{name}": say which in a column `split`, "train" or "test"'
+            )
+        return found[0]
 
 
 def _whole(columns: Mapping[str, Any], name: str, where: str) -> int | None:

@@ -43,7 +43,7 @@ from duologue.integrations.partners import (
     look_aheads,
     of_split,
 )
-from duologue.integrations.verifiers_agent import ChatHarness as ChatHarness, Policy, prompt_of, reply_of, vf
+from duologue.integrations.verifiers_agent import ChatHarness as ChatHarness, Policy, prompt_of, reply_of, unsaid, vf
 from duologue.reward import Reward
 from duologue.simulation import Assistant
 from duologue.tasks import Task, load_task
@@ -140,7 +140,10 @@ class ConversationEnvConfig(vf.EnvConfig):
     def _suits_the_task(self) -> Self:
         # verifiers makes one by defaults alone before it reads what was given.
         if "taskset" in self.model_fields_set and self.taskset.id:
-            check_partners(vf.load_taskset(self.taskset).conversations, self.user, self.judge)
+            taskset = vf.load_taskset(self.taskset)
+            if not isinstance(taskset, ConversationTaskset):
+                raise ValueError(f"taskset: {self.taskset.id} has no conversations: name one of a ConversationTaskset")
+            check_partners(taskset.conversations, self.user, self.judge)
         return self
 
 
@@ -201,6 +204,9 @@ class ConversationEnv(vf.Env[ConversationEnvConfig]):
         goal, visit = self.partners.goal(task.data.goal), task.data.visit
         prefix = await self.partners.state(assistant, goal, depth=task.data.depth, visit=visit)
         drawn = await self._replies(agent, task.with_data(prompt=list(prompt_of(prefix.messages))), traces)
+        for trace in drawn:
+            if trace.ok and (lost := unsaid(trace)) is not None:
+                trace.record_error(lost)
         spoken = [trace for trace in drawn if trace.ok]
         replies = [reply_of(trace) for trace in spoken]
         rewards = await reward_each(self.partners.reward(assistant), goal, prefix, replies, seed=visit)

@@ -46,15 +46,15 @@ class Policy:
         """One reply.
 
         Raises:
-            ContextOverflow, ModelError: the agent's run failed.
+            ContextOverflow, ModelError: the agent's run failed, or had no reply in its time.
         """
         system = messages[0].content if messages[0].role == "system" else None
         data = vf.TaskData(prompt=list(prompt_of(messages)), system_prompt=system)
         async with self._gate:
             trace = await self._seeded(seed).run(vf.Task(data))
         self.usage.extend(call.usage for call in trace.calls if call.usage is not None)
-        if not trace.ok:
-            raise _failure(trace)
+        if (lost := unsaid(trace)) is not None:
+            raise lost
         return reply_of(trace)
 
     def count_tokens(self, text: str) -> int:
@@ -83,6 +83,18 @@ def reply_of(trace: vf.Trace) -> Reply:
     used = trace.usage
     usage = Usage() if used is None else Usage(used.prompt_tokens, used.completion_tokens)
     return Reply(spoken(trace.last_reply), "length" if trace.is_truncated else "stop", usage)
+
+
+def unsaid(trace: vf.Trace) -> ModelError | None:
+    """Why a trace has no reply; None where it has one, an empty one perhaps.
+
+    To verifiers a trace is well whose agent was stopped at a deadline.
+    """
+    if not trace.ok:
+        return _failure(trace)
+    if trace.is_timeout or trace.num_turns == 0:
+        return ModelError(f"no reply: {trace.stop_condition or 'the agent called no model'}")
+    return None
 
 
 def _failure(trace: vf.Trace) -> ModelError:

@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from duologue.dataset import Visit
 from duologue.errors import NothingMeasured, RecipeError
 from duologue.integrations import prompts
+from duologue.integrations.partners import Split
 from duologue.journal import write_atomically
 from duologue.models import BUILT_IN
 from duologue.recipe import Recipe
+from duologue.reward import LOST_LIMIT
 from duologue.run.check import check_task
 from duologue.run.endpoints import opened
 from duologue.run.folder import resolved, revision
@@ -54,7 +56,7 @@ def write_inputs(recipe: Recipe, folder: Path, *, train: int, test: int, deepest
     Raises:
         RecipeError: the recipe cannot be used for this.
         DataError: no prompts are asked for, or a task lacks goals.
-        NothingMeasured: no user began, of those to train or to validate with.
+        NothingMeasured: of the prompts to train or to validate with, no user began more than a third.
         MissingDependency: Parquet cannot be written.
     """
     check_recipe(recipe)
@@ -62,13 +64,15 @@ def write_inputs(recipe: Recipe, folder: Path, *, train: int, test: int, deepest
     with opened(recipe, folder / "calls.sqlite", cached=cached) as (loop, endpoints):
         tasks = [with_users(task, recipe, recipe.user, endpoints) for task in recipe.tasks()]
         systems = {task.name: recipe.assistant.system_prompt(task) for task in tasks}
-        files = {
+        files: dict[Split, Sequence[Visit]] = {
             "train": prompts.training(tasks, train, deepest=deepest, seed=recipe.seed),
             "test": prompts.validation(tasks, test, seed=recipe.seed),
         }
-        begun = {name: loop.run(prompts.rows(planned, systems)) for name, planned in files.items()}
+        begun = {name: loop.run(prompts.rows(planned, systems, name)) for name, planned in files.items()}
     for name, (rows, left_out) in begun.items():
-        _write(folder / f"{name}.parquet", rows, left_out)
+        _check_begun(name, len(rows), left_out)
+    for name, (rows, _) in begun.items():
+        prompts.write(folder / f"{name}.parquet", rows)
     path = folder / "recipe.toml"
     write_atomically(path, resolved(placed(recipe), [f"# revision: {revision()}"]))
     write_atomically(folder / "agent.yaml", agent_loop(path))
@@ -76,13 +80,14 @@ def write_inputs(recipe: Recipe, folder: Path, *, train: int, test: int, deepest
     return Inputs(folder, len(trained), len(tested), (*without, *without_test))
 
 
-def _write(path: Path, rows: Sequence[Mapping[str, Any]], left_out: Sequence[str]) -> None:
-    if not rows:
+def _check_begun(name: str, rows: int, left_out: Sequence[str]) -> None:
+    """Refuse a set that would lack as large a share as look-aheads of which no reward is made."""
+    if len(left_out) > LOST_LIMIT * (rows + len(left_out)):
         raise NothingMeasured(
-            f"{path} would be empty: no user began any of {len(left_out)} prompts, mostly: {commonest(left_out)}. Put "
-            "that right and give the same command again, with --no-cache where the same model is to be asked anew"
+            f"{name}.parquet was not written: no user began {len(left_out)} of {rows + len(left_out)} prompts, mostly: "
+            f"{commonest(left_out)}. Put that right and give the same command again, with --no-cache where the same "
+            "model is to be asked anew"
         )
-    prompts.write(path, rows)
 
 
 def commonest(sentences: Sequence[str]) -> str:
@@ -97,9 +102,13 @@ def placed(recipe: Recipe) -> Recipe:
         for task in recipe.task
     )
     named = recipe.reward.tokenizer
-    tokenizer = str(Path(named).absolute()) if named and named not in BUILT_IN and Path(named).exists() else named
-    reward = recipe.reward.model_copy(update={"tokenizer": tokenizer})
-    return recipe.model_copy(update={"task": tasks, "reward": reward})
+    reward = recipe.reward.model_copy(update={"tokenizer": named and _placed_model(named)})
+    assistant = recipe.assistant.model_copy(update={"model": _placed_model(recipe.assistant.model)})
+    return recipe.model_copy(update={"task": tasks, "reward": reward, "assistant": assistant})
+
+
+def _placed_model(name: str) -> str:
+    return str(Path(name).absolute()) if name not in BUILT_IN and Path(name).is_dir() else name
 
 
 def _placed_task(name: str) -> str:

@@ -65,6 +65,29 @@ def test_where_the_time_for_an_episode_is_over_no_reply_counts(tmp_path: Path, s
     assert all("ended before its replies had rewards" in t["errors"][-1]["message"] for t in evaluated.traces)
 
 
+async def no_second_reply_in_time(asked: Asked) -> Any:
+    if is_candidate(asked) and asked.number % 2:
+        await asyncio.sleep(FOREVER)
+    return await whole(asked)
+
+
+def test_a_reply_that_does_not_come_in_time_is_not_an_empty_one(tmp_path: Path) -> None:
+    within = ("--env.assistant.timeout.rollout", "5")
+    evaluated = evaluate(tmp_path, no_second_reply_in_time, "-n", "1", "--env.candidates", "2", *within)
+    assert not evaluated.episodes[0]["errors"], evaluated.told
+    lost, scored = sorted(evaluated.traces, key=lambda trace: trace["ok"])
+    assert lost["is_timeout"] and not lost["ok"] and not lost["rewards"] and not lost["agent"]["trainable"]
+    assert scored["ok"] and scored["rewards"]["multiturn_reward"] and scored["agent"]["trainable"]
+
+
+def test_a_look_ahead_whose_reply_does_not_come_in_time_is_lost(tmp_path: Path) -> None:
+    within = ("--env.assistant.timeout.rollout", "5")
+    evaluated = evaluate(tmp_path, slow_look_aheads, "-n", "1", "--env.candidates", "2", *within)
+    assert_nothing_counts(evaluated)
+    told = evaluated.episodes[0]["errors"][-1]["message"]
+    assert "none of 2 replies could be scored" in told and "no reply: agent_timeout" in told
+
+
 def test_replies_are_scored_although_others_of_the_episode_failed(tmp_path: Path) -> None:
     async def every_other(asked: Asked) -> Any:
         return failure(400, "not this one") if is_candidate(asked) and asked.number % 2 else await whole(asked)
