@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from duologue.errors import DuologueError, ModelError, RecipeError, RunError
+from duologue.errors import DataError, DuologueError, ModelError, RecipeError, RunError
 from duologue.journal import Journal
 from duologue.recipe import Recipe, overridden, parse
 from duologue.report.folder import open_folder
@@ -436,6 +436,14 @@ def test_conversations_are_simulated_in_the_goals_order(tmp_path: Path) -> None:
 def test_an_unknown_arm_or_split_is_named(tmp_path: Path, arm: str, split: str, sentence: str) -> None:
     with pytest.raises(DuologueError, match=sentence):
         list(simulate(recipe(None, *SCRIPTED), arm, tmp_path, count=1, split=split, watch=unwatched))
+
+
+def test_what_a_refused_stage_is_told_to_change_may_be_changed(tmp_path: Path, small_model: Path) -> None:
+    few = {"algorithm": "sft", "data": "demonstrations", "conversations": {"groceries": 6}, "batch": 16}
+    own = recipe(small_model).model_dump(mode="json", exclude_unset=True)
+    with pytest.raises(DataError, match=r"6 examples are less than a batch of 16: .* set a smaller batch"):
+        train(parse({**own, "train": [few]}, "small.toml"), tmp_path / "small", watch=unwatched)
+    train(parse({**own, "train": [{**few, "batch": 4}]}, "small.toml"), tmp_path / "small", watch=unwatched)
 
 
 def test_an_evaluation_does_not_move_a_trained_model_away(run: Path, small_model: Path) -> None:

@@ -191,6 +191,15 @@ def test_restart_moves_the_old_folder_aside_each_time(tmp_path: Path) -> None:
     assert sorted(kept) == [2, 3]
 
 
+def test_what_a_restart_moved_aside_comes_back_where_no_work_was_begun(tmp_path: Path) -> None:
+    run = begun(tmp_path / "plain", finished=True)
+    before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+    with pytest.raises(ModelError), run.opened(recipe("reward.samples=3"), restart=True):
+        Journal(run.journal)
+        raise ModelError("it does not fit into memory")
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
 @pytest.mark.parametrize("content", ["", "{", '{"reward": {', "\x00\x00"])
 def test_damaged_settings_are_named(tmp_path: Path, content: str) -> None:
     run = begun(tmp_path / "plain")

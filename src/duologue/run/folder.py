@@ -75,28 +75,35 @@ class RunFolder:
 
     @contextmanager
     def opened(self, recipe: Recipe, *, restart: bool) -> Generator[None]:
-        """The folder, made or gone on in, and locked; one in which no work was begun is taken away again.
+        """The folder, made or gone on in, and locked.
+
+        One in which no work was begun is taken away again, and what a restart had moved aside for it comes back.
 
         Raises:
             RunError: as `begin` does; another process works there.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with RunLock(self.path.with_name(f".{self.path.name}.lock"), self.path):
+            aside: Path | None = None
             try:
-                self.begin(recipe, restart=restart)
+                aside = self.begin(recipe, restart=restart)
                 yield
             finally:
-                if {path.name for path in self.path.glob("*")} <= {RECIPE}:
+                if not any(_is_work(path) for path in self.path.rglob("*")):
                     shutil.rmtree(self.path, ignore_errors=True)
+                    if aside is not None:
+                        _move(aside, self.path)
 
-    def begin(self, recipe: Recipe, *, restart: bool) -> None:
+    def begin(self, recipe: Recipe, *, restart: bool) -> Path | None:
         """Make the folder, or go on in it; the recipe is written down.
+
+        Returns:
+            Where the old folder is, if `restart` moved one aside.
 
         Raises:
             RunError: stages there were made with other settings, and `restart` was not given.
         """
-        if restart and self.path.exists():
-            self._move_aside()
+        aside = self._move_aside() if restart and self.path.exists() else None
         conflicts = list(self._conflicts(recipe))
         if conflicts:
             stages = ", ".join(sorted({stage for stage, _ in conflicts}))
@@ -107,16 +114,17 @@ class RunFolder:
             )
         self.path.mkdir(parents=True, exist_ok=True)
         write_atomically(self.path / RECIPE, resolved(recipe, self._revisions()))
+        return aside
 
-    def _move_aside(self) -> None:
+    def _move_aside(self) -> Path:
         stamp = datetime.fromtimestamp(self.path.stat().st_mtime).strftime("%Y%m%d-%H%M%S")
         aside = self.path.with_name(f"{self.path.name}.{stamp}")
         number = 1
         while aside.exists():
             number += 1
             aside = self.path.with_name(f"{self.path.name}.{stamp}-{number}")
-        renamed(self.path, aside)
-        self.path.rename(aside)
+        _move(self.path, aside)
+        return aside
 
     def _revisions(self) -> list[str]:
         """The lines that say which code worked here: what it was begun with, and what it was continued with."""
@@ -156,11 +164,26 @@ class RunFolder:
             write_atomically(folder / "settings.json", json.dumps(recorded, indent=1))
         return folder
 
+    def forget_stage(self, arm: str, stage: str) -> None:
+        """Take away what was written down of a stage that made nothing: its settings may change."""
+        shutil.rmtree(self.stage(arm, stage), ignore_errors=True)
+
     def finish_model(self, arm: str, made: Path) -> None:
         """Put a whole model where it belongs, at once."""
         target = self.model(arm)
         target.parent.mkdir(parents=True, exist_ok=True)
         made.rename(target)
+
+
+def _move(folder: Path, new: Path) -> None:
+    """Rename a run's folder, with what its adapters say of where they stand."""
+    renamed(folder, new)
+    folder.rename(new)
+
+
+def _is_work(path: Path) -> bool:
+    """Whether a file in a run's folder holds anything but what a command writes before its work."""
+    return path.is_file() and path.name != RECIPE and path.stat().st_size > 0
 
 
 def stage_settings(arm: Recipe) -> dict[str, Table]:

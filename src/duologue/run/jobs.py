@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from duologue.adaptive import FRESH
 from duologue.background import BackgroundLoop
-from duologue.errors import ModelError
+from duologue.errors import DuologueError, ModelError
 from duologue.journal import Journal
 from duologue.recipe import Recipe, Table, parse
 from duologue.run.check import check_templates
@@ -152,7 +152,12 @@ def _stage(
         if ranks.is_first():
             folder.record_stage(name, stage_name, table)  # all could be had, and from here on its settings are fixed
         ranks.meet()
-        run_stage(settings, given)
+        try:
+            run_stage(settings, given)
+        except DuologueError:
+            if ranks.is_first() and not given.has_begun:
+                folder.forget_stage(name, stage_name)
+            raise
     if ranks.is_first():
         _save(policy, made)
     ranks.meet()

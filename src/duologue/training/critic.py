@@ -57,7 +57,8 @@ class ActorCritic(nn.Module):
 
     def __init__(self, policy: Any, temperature: float, seed: int, *, checkpointing: bool = False) -> None:
         super().__init__()
-        width = policy.config.get_text_config().hidden_size
+        out: Any = plain(policy).get_output_embeddings()
+        width = out.weight.shape[1]  # some decoders are narrower at their end than inside
         self.policy, self.temperature, self.checkpointing = policy, temperature, checkpointing
         with torch.random.fork_rng():
             torch.manual_seed(seed)

@@ -225,7 +225,11 @@ class Learner:
         (rate, _), tokens = map(float, self._schedule.get_last_lr()), sum(len(row.episode.ids) for row in rows)
         self._schedule.step()
         told: Figures = dict(zip(TOLD, (totals / (tokens * self._settings.epochs)).tolist(), strict=True))
-        told |= {"updates": len(norms), "grad_norm": sum(norms) / len(norms), "learning_rate": rate}
+        told |= {
+            "updates": sum(norm > 0 for norm in norms),
+            "grad_norm": sum(norms) / len(norms),
+            "learning_rate": rate,
+        }
         return {**told, "explained_variance": _explained(rows), **self._adapt(rows)}
 
     def _update(self, rows: Sequence[Appraised], step: int) -> tuple[Tensor, float]:
@@ -242,6 +246,9 @@ class Learner:
         clip = partial(self._accelerator.clip_grad_norm_, max_norm=self._settings.max_grad_norm)
         norms = [float(clip(weights)) for weights in self._trained]  # type: ignore[arg-type]
         self._stage.check_gradient(step + 1, sum(norms))
+        if norms[0] == 0:  # the optimizer's momentum would move the policy all the same
+            for weight in self._trained[0]:
+                weight.grad = None
         self._optimizer.step()
         self._optimizer.zero_grad()
         return self._accelerator.reduce(totals, "sum").cpu(), norms[0]  # type: ignore[union-attr]

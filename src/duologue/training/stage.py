@@ -85,6 +85,11 @@ class Stage:
             total |= {name: (total.get(name) or 0.0) + (value or 0.0) for name, value in each.items()}
         return total
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether the journal has anything that it did: replies that were compared, or a step."""
+        return any(any(self.journal.keys(f"{kind}/{self.key}/")) for kind in ("build", "train"))
+
     def check_gradient(self, step: int, norm: float) -> None:
         """Stop where a gradient spoils the weights, before a checkpoint or a model is made of them.
 
