@@ -20,6 +20,15 @@ PLAIN = (
 NO_SYSTEM = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + PLAIN
 SPACED = PLAIN.replace("m.role + '\n'", "m.role + '\n\n'").replace("assistant\n", "assistant\n\n")
 """Two line breaks before a message, which are one token with those that it may begin with."""
+MARKED = (
+    "{% for m in messages %}{{ '<|turn|>' + m.role }}{% if m.role == 'assistant' %}"
+    f"{{% generation %}}{{{{ '\n\n' + m.content + '{ENDED}\n' }}}}{{% endgeneration %}}"
+    f"{{% else %}}{{{{ '\n\n' + m.content + '{ENDED}\n' }}}}{{% endif %}}{{% endfor %}}"
+    "{% if add_generation_prompt %}{{ '<|turn|>assistant\n\n' }}{% endif %}"
+)
+"""Marks of what is the assistant's, which begin within the prompt and go on after the reply's end."""
+MARKED_LATER = MARKED.replace("{% generation %}{{ '\n\n' + ", "{{ '\n\n' }}{% generation %}{{ ")
+"""Marks that begin where the prompt ends in the text, and within one of its tokens."""
 OPENING = PLAIN.replace("assistant\n", "assistant\n<think>\n")
 """The prompt opens a thought, and nothing is seen of it afterwards."""
 SHOWING = OPENING.replace(
@@ -55,6 +64,8 @@ KINDS = {
     "thoughts in special tokens": tokenizer(PLAIN, special=THOUGHTS),
     "no system prompt": tokenizer(NO_SYSTEM),
     "line breaks that merge": tokenizer(SPACED),
+    "marks that hold more than the reply": tokenizer(MARKED),
+    "marks where line breaks merge": tokenizer(MARKED_LATER),
     "a prompt that opens a thought": tokenizer(OPENING),
     "a prompt that opens a thought in special tokens": tokenizer(OPENING, special=THOUGHTS),
     "a prompt that opens a thought which is shown": tokenizer(SHOWING),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
-from chat_templates import ENDED, KINDS
+from chat_templates import ENDED, KINDS, PLAIN, tokenizer
 from duologue.background import BackgroundLoop
 from duologue.conversation import Message
 from duologue.errors import DataError
@@ -14,7 +15,7 @@ from duologue.models.local import LocalModel
 from duologue.models.template import ChatTemplate
 from duologue.training.scratch import build_model
 from duologue.training.settings import ScratchSettings, SftSettings
-from duologue.training.sft import Example, LeftOut, Row, tokenised, train_stage
+from duologue.training.sft import IGNORED, Example, LeftOut, Row, tokenised, train_stage
 from training_stage import a_stage
 
 SHOWN = (
@@ -46,6 +47,41 @@ def test_every_reply_of_a_demonstration_is_learned_after_the_prompt_that_it_will
         prompt = template.encode(SHOWN[:place])
         assert tuple(row.input_ids) == (*prompt, *row.reply)
         assert template.spoken(row.reply) == SHOWN[place].content
+
+
+def learned(row: Row | LeftOut) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Each run of ids with labels, after all that the model reads before it."""
+    assert isinstance(row, Row)
+    own = [label != IGNORED for label in row.labels]
+    begins = [at for at in range(1, len(own)) if own[at] and not own[at - 1]]
+    ends = [at for at in range(1, len(own) + 1) if own[at - 1] and not any(own[at : at + 1])]
+    return [(tuple(row.input_ids[:b]), tuple(row.labels[b:e])) for b, e in zip(begins, ends, strict=True)]
+
+
+@pytest.mark.parametrize("trained", ["all", "last"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_is_learned_but_what_would_be_drawn_after_a_prompt_up_to_its_end(
+    kind: str, trained: Literal["all", "last"]
+) -> None:
+    template = ChatTemplate(KINDS[kind])
+    places = (1, 3) if trained == "all" else (3,)
+
+    replies = [reply for row in rows(kind, Example(SHOWN, trained)) for reply in learned(row)]
+
+    for place, (before, reply) in zip(places, replies, strict=True):
+        assert before == template.encode(SHOWN[:place])
+        text = template.tokenizer.decode(reply).rpartition("</think>\n\n")[2]
+        assert text == SHOWN[place].content + ENDED
+        assert reply.index(template.tokenizer.eos_token_id) == len(reply) - 1
+
+
+def test_an_end_that_is_no_special_token_ends_a_reply_and_is_none_of_its_text() -> None:
+    tokens = tokenizer(PLAIN.replace(ENDED, "<stop>"))
+    tokens.add_tokens(["<stop>"])
+
+    (row,) = tokenised(tokens, [Example(SHOWN[:2])], {tokens.convert_tokens_to_ids("<stop>")})
+
+    assert isinstance(row, Row) and tokens.decode(row.reply) == "which city ?<stop>"
 
 
 @pytest.mark.parametrize("kind", KINDS)

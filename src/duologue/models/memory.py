@@ -8,6 +8,7 @@ depends on the lengths of conversations, and is not: a model that fits by this m
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from duologue.errors import ModelError
 from duologue.models.size import parameters
@@ -24,6 +26,8 @@ LEARNED = 16
 """Bytes of a weight that is trained: itself, its gradient and two moments, each in 32 bits."""
 FOUR_BITS = 0.56
 """Bytes of a weight in 4 bits, its share of the scales among them (QLoRA, arXiv 2305.14314)."""
+LINEAR = (nn.Linear, Conv1D)
+"""Conv1D is what GPT-2 has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +67,23 @@ def to_train(model: PreTrainedModel, adapter: int | None, *, four_bit: bool = Fa
     return Need(count, frozen.bytes + LEARNED * adapter, told)
 
 
-def adapter_size(model: PreTrainedModel, rank: int, targets: tuple[str, ...]) -> int:
-    """The weights of an adapter of low rank on a model's linear layers, or on those whose names end so."""
-    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear)}
+def adapted_layers(model: PreTrainedModel, targets: Sequence[str]) -> dict[str, nn.Linear | Conv1D]:
+    """The linear layers that get an adapter, by name: those whose names end so; of no targets, all but the last.
+
+    The experts of a mixture that are packed into one parameter are no layers.
+    """
+    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, LINEAR)}
     words: Any = model.get_output_embeddings()
-    chosen = [
-        layer
+    return {
+        name: layer
         for name, layer in layers.items()
         if (any(f".{name}".endswith(f".{target}") for target in targets) if targets else layer is not words)
-    ]
-    return sum(rank * (layer.in_features + layer.out_features) for layer in chosen)
+    }
+
+
+def adapter_size(model: PreTrainedModel, rank: int, targets: Sequence[str]) -> int:
+    """The weights of an adapter of low rank: as many on each layer as it has inputs and outputs, `rank` times."""
+    return sum(rank * sum(layer.weight.shape) for layer in adapted_layers(model, targets).values())
 
 
 def refuse_too_large(source: str | Path, need: Need, device: str | torch.device, *, then: str) -> None:

@@ -98,8 +98,9 @@ class ChatTemplate:
         return self._rendered(messages, tokenize=False, add_generation_prompt=True)
 
     def reply(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        """The ids of the last of `messages`, as they would be drawn after `encode` of the others; its end among them.
+        """The ids of the last of `messages`, as they would be drawn after `encode` of the others.
 
+        Its end is among them, and after it whatever else the template closes a message with, a line break often.
         Empty where the template shows the other messages in another way once there is a reply.
 
         Raises:
@@ -119,15 +120,6 @@ class ChatTemplate:
         asked = prompt.rstrip().removesuffix(THOUGHT)
         # Some templates open a thought in the prompt, and show none of it afterwards.
         return UNTHOUGHT + text[len(asked) :] if self._opens_thought and text.startswith(asked) else ""
-
-    def marked(self, messages: Sequence[Message]) -> tuple[list[int], list[int]]:
-        """The ids of a conversation, and for each a 1 where the template marks it as the assistant's.
-
-        Raises:
-            DataError: the template refuses these messages.
-        """
-        found = self._rendered(messages, return_dict=True, return_assistant_tokens_mask=True)
-        return found["input_ids"], found["assistant_masks"]
 
     def _rendered(self, messages: Sequence[Message], **wanted: bool) -> Any:
         try:

@@ -21,16 +21,14 @@ from torch import nn
 from duologue.errors import RecipeError, nearest
 from duologue.models.loading import ADAPTER, adapting, four_bits, is_adapted, merged, plain
 from duologue.models.local import LocalModel
-from duologue.models.memory import adapter_size, refuse_too_large, to_train
+from duologue.models.memory import adapted_layers, adapter_size, refuse_too_large, to_train
 from duologue.models.size import blueprint
 from duologue.training.gathered import splits
 from duologue.training.settings import LoraSettings, StageSettings
 
 if TYPE_CHECKING:
-    from peft import PeftModel
-
-EVERYWHERE = "all-linear"
-"""What peft calls all linear layers, the one that predicts words left out."""
+    from peft import LoraConfig, PeftModel
+    from transformers import PreTrainedModel
 
 
 def open_policy(
@@ -48,7 +46,8 @@ def open_policy(
     Raises:
         ModelError: it cannot be loaded, or adapted; or it does not fit into memory.
         MissingDependency: 4 bits without bitsandbytes.
-        RecipeError: its adapter is of another shape, or it has no layers of the names in `lora.targets`.
+        RecipeError: its adapter is of another shape, or it has no layers of the names in `lora.targets`, or peft
+            takes these for experts.
     """
     check_start(source, lora)
     if lora is None:
@@ -69,33 +68,50 @@ def with_lora(model: nn.Module, settings: LoraSettings, *, seed: int = 0) -> Pef
         seed: of a new adapter's first weights.
 
     Raises:
-        RecipeError: it has no layers of the names in `settings.targets`; its own adapter is of another shape.
+        RecipeError: it has no layers of the names in `settings.targets`, or peft takes these for experts; its own
+            adapter is of another shape.
     """
     if is_adapted(model):
         return _trained_further(model, settings)  # type: ignore[arg-type]
     from peft import LoraConfig, get_peft_model
 
-    _check_targets(model, settings.targets)
+    whole = plain(model)
+    _check_targets(whole, settings.targets)
     config = LoraConfig(
         r=settings.r,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
-        target_modules=list(settings.targets) or EVERYWHERE,
+        # not "all-linear", which is packed experts, too
+        target_modules=list(settings.targets or adapted_layers(whole, ())),
         task_type="CAUSAL_LM",
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed % 2**63)
-        with adapting():
-            return get_peft_model(plain(model), config, adapter_name=ADAPTER)  # type: ignore[return-value]
+        try:
+            with adapting():
+                return get_peft_model(whole, config, adapter_name=ADAPTER)  # type: ignore[return-value]
+        finally:  # whether it then took them, or failed at them, as it does with dropout
+            _refuse_experts(config)
 
 
-def _check_targets(model: nn.Module, targets: Sequence[str]) -> None:
+def _check_targets(model: PreTrainedModel, targets: Sequence[str]) -> None:
     """Look the ends of names up; peft says nothing of those that no layer has, as long as another one has one."""
-    layers = [f".{name}" for name, layer in model.named_modules() if isinstance(layer, nn.Linear)]
     for target in targets:
-        if not any(name.endswith(f".{target}") for name in layers):
-            ends = {name.rpartition(".")[2] for name in layers}
+        if not adapted_layers(model, [target]):
+            ends = {name.rpartition(".")[2] for name in adapted_layers(model, ())}
             raise RecipeError(f'lora.targets: no linear layer\'s name ends in "{target}"{nearest(target, ends)}')
+
+
+def _refuse_experts(config: LoraConfig) -> None:
+    """In some mixtures peft takes a layer's name for what the experts were called before they were packed.
+
+    It changes the config then, as it does wherever such an adapter is opened.
+    """
+    if config.target_parameters:
+        raise RecipeError(
+            "lora.targets: peft takes the names of some of these layers for the packed experts of this mixture, and "
+            'would adapt those: name only others, like targets = ["q_proj", "k_proj", "v_proj", "o_proj"]'
+        )
 
 
 def check_start(source: str | Path, lora: LoraSettings | None) -> None:
@@ -104,7 +120,7 @@ def check_start(source: str | Path, lora: LoraSettings | None) -> None:
     Raises:
         ModelError: it does not fit into memory; 4 bits without a GPU.
         MissingDependency: 4 bits without bitsandbytes.
-        RecipeError: it has no layers of the names in `lora.targets`.
+        RecipeError: it has no layers of the names in `lora.targets`, or peft takes these for experts.
     """
     if lora is not None and lora.quantize == "4bit":
         four_bits()  # what is missing for that is said first
@@ -120,6 +136,9 @@ def check_start(source: str | Path, lora: LoraSettings | None) -> None:
         less += "" if lora.quantize else ', or keep its weights in 4 bits, lora = { quantize = "4bit" }'
     device = "cuda" if torch.cuda.is_available() else "cpu"
     refuse_too_large(source, need, device, then=f"{less}; or split it among GPUs, with accelerate's FSDP")
+    if lora is not None:
+        with torch.device("meta"):
+            with_lora(model, lora)  # what peft does with its layers' names
 
 
 def check_stages(stages: Sequence[StageSettings], *, from_nothing: bool) -> None:

@@ -167,6 +167,8 @@ def batches(lengths: Sequence[int], size: int, epochs: int, seed: int) -> list[l
 def tokenised(tokenizer: Any, examples: Sequence[Example], ends: Collection[int]) -> Iterator[Row | LeftOut]:
     """Each example as a row, or why it is left out.
 
+    A reply is learned as a model would draw it: after the ids of its prompt, and up to its end. What a template
+    itself marks as the assistant's is not asked, since it may begin before, or in tokens that no prompt ends in.
     An example of which all replies are learned is several rows, one a reply, where the template shows a model
     earlier messages in another way than those it was to reply to (without thoughts, say, or in other tokens).
 
@@ -187,28 +189,20 @@ def tokenised(tokenizer: Any, examples: Sequence[Example], ends: Collection[int]
 def _read(template: ChatTemplate, example: Example, ends: Collection[int]) -> Sequence[Row | LeftOut]:
     try:
         if example.trained == "all":
-            return _all_replies(template, example)
+            return _all_replies(template, example, ends)
         if example.ids is not None and example.ids[-1] not in ends:
             return [LeftOut(CUT)]  # the template would close it with an end that was never sampled
-        return [_last_reply(template, example)]
+        return [_last_reply(template, example, ends)]
     except DataError as refused:  # a system prompt, say, which only some demonstrations stand under
         return [LeftOut(str(refused))]
 
 
-def _all_replies(template: ChatTemplate, example: Example) -> Sequence[Row | LeftOut]:
-    if _marks(template.tokenizer):
-        ids, mask = template.marked(_chat(example))
-        return [Row(ids, [token if own else IGNORED for token, own in zip(ids, mask, strict=True)])]
+def _all_replies(template: ChatTemplate, example: Example, ends: Collection[int]) -> Sequence[Row | LeftOut]:
     replied = [at for at, message in enumerate(example.messages, start=1) if message.role == "assistant"]
-    rows = [_last_reply(template, replace(example, messages=example.messages[:at], ids=None)) for at in replied]
+    rows = [_last_reply(template, replace(example, messages=example.messages[:at], ids=None), ends) for at in replied]
     whole = [row for row in rows if isinstance(row, Row)]
     one = len(whole) == len(rows) and all(_begins(row, whole[-1]) for row in whole)
     return [_joined(whole)] if one else rows
-
-
-def _marks(tokenizer: Any) -> bool:
-    """Whether a chat template marks the assistant's tokens itself."""
-    return "{% generation %}" in tokenizer.chat_template or "{%- generation" in tokenizer.chat_template
 
 
 def _begins(row: Row, whole: Row) -> bool:
@@ -225,7 +219,7 @@ def _joined(rows: Sequence[Row]) -> Row:
     return Row(rows[-1].input_ids, labels)
 
 
-def _last_reply(template: ChatTemplate, example: Example) -> Row | LeftOut:
+def _last_reply(template: ChatTemplate, example: Example, ends: Collection[int]) -> Row | LeftOut:
     """A row of which the last reply is learned: as it was sampled, where that is known, thoughts included."""
     chat = _chat(example)
     said = chat[-1].content.strip()
@@ -233,10 +227,15 @@ def _last_reply(template: ChatTemplate, example: Example) -> Row | LeftOut:
         if not _are_read_back(template, example.ids, said):
             return LeftOut(RESPELT)
         return _row(template.encode(chat[:-1]), example.ids)
-    reply = template.reply(chat)
-    if not reply or template.spoken(reply) != said:
+    reply = _to_its_end(template.reply(chat), ends)
+    if not reply or template.spoken([id for id in reply if id not in ends]) != said:
         return LeftOut(UNREAD)
     return _row(template.encode(chat[:-1]), reply)
+
+
+def _to_its_end(reply: Sequence[int], ends: Collection[int]) -> Sequence[int]:
+    """A reply without what a template writes after its end, which no model draws; all of it where it has no end."""
+    return reply[: next((length for length, id in enumerate(reply, start=1) if id in ends), len(reply))]
 
 
 def _row(prompt: Sequence[int], reply: Sequence[int]) -> Row:
