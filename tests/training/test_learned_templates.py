@@ -29,7 +29,9 @@ SETTINGS = SftSettings(algorithm="sft", batch=4, save_steps=None)
 
 def rows(kind: str, *examples: Example) -> list[Row | LeftOut]:
     tokens = KINDS[kind]
-    return list(tokenised(tokens, examples, {tokens.eos_token_id}))
+    end = tokens.eos_token_id
+    assert isinstance(end, int)
+    return list(tokenised(tokens, examples, {end}))
 
 
 def policy(kind: str) -> LocalModel:
@@ -79,7 +81,7 @@ def test_an_end_that_is_no_special_token_ends_a_reply_and_is_none_of_its_text() 
     tokens = tokenizer(PLAIN.replace(ENDED, "<stop>"))
     tokens.add_tokens(["<stop>"])
 
-    (row,) = tokenised(tokens, [Example(SHOWN[:2])], {tokens.convert_tokens_to_ids("<stop>")})
+    (row,) = tokenised(tokens, [Example(SHOWN[:2])], {tokens.get_vocab()["<stop>"]})
 
     assert isinstance(row, Row) and tokens.decode(row.reply) == "which city ?<stop>"
 
