@@ -127,6 +127,7 @@ def test_a_task_without_words_cannot_have_a_model_made_for_it() -> None:
         new_model([task], SMALL, seed=0)
 
 
+@pytest.mark.slow
 def test_half_a_minute_of_demonstrations_teaches_groceries(tmp_path: Path, loop: BackgroundLoop) -> None:
     task = load_task("groceries")
     settings = SftSettings(
