@@ -15,7 +15,7 @@ from sandbox_boxes import left_behind, needs_bubblewrap, running
 
 pytestmark = needs_bubblewrap
 
-LIMITS = Limits(seconds=1, memory_mb=512, processes=16, disk_mb=8)
+LIMITS = Limits(seconds=4, memory_mb=512, processes=16, disk_mb=8)
 TESTS = "import unittest\nclass Tests(unittest.TestCase):\n    def test(self): self.assertEqual(number(), {n})"
 PROGRAMS = {
     "passed": "def number(): return {n}",
