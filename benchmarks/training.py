@@ -2,6 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/training.py
     OMP_NUM_THREADS=1 python benchmarks/training.py --algorithms grpo --model runs/mine --groups 8 --steps 2
+    OMP_NUM_THREADS=1 python benchmarks/training.py --algorithms grpo --random 512 8 --steps 2
 
 Each algorithm trains for a few steps on groceries, as `duologue train` does. Seconds are CPU seconds of the process,
 one thread, which are steadier than the clock on a machine that does other things:
@@ -39,6 +40,8 @@ from duologue.models.local import LocalModel
 from duologue.recipe import Recipe, parse
 from duologue.run.jobs import run_stage
 from duologue.run.wiring import quieten_transformers, wire
+from duologue.training.scratch import build_model
+from duologue.training.settings import ScratchSettings
 from duologue.training.stage import Stage
 
 T = TypeVar("T")
@@ -172,6 +175,14 @@ def measure(algorithm: str, model: str, groups: int, candidates: int, steps: int
     return Found(seconds, policy.generating, loop.running, policy.counters.prefilled - read, distinct)
 
 
+def save_random(folder: str, hidden: int, layers: int) -> str:
+    """A model of `tiny`'s architecture and words in other sizes, its weights random."""
+    tokenizer = LocalModel.load("tiny").tokenizer
+    sizes = ScratchSettings(hidden=hidden, intermediate=3 * hidden, layers=layers, heads=hidden // 64, kv_heads=2)
+    LocalModel(build_model(sizes, tokenizer, seed=0), tokenizer).save(Path(folder))
+    return folder
+
+
 def _recipe(algorithm: str, model: str, shape: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": "training",
@@ -197,17 +208,19 @@ def main() -> None:
     table = Table(title=f"{arguments.steps} steps, {arguments.groups} states of {arguments.candidates} replies")
     for column in ("", "a step (CPU s)", "generation", "trainer", "ours", "prompt tokens read", "÷ distinct"):
         table.add_column(column, justify="right")
-    for algorithm in arguments.algorithms:
-        found = measure(algorithm, arguments.model, arguments.groups, arguments.candidates, arguments.steps)
-        table.add_row(
-            algorithm,
-            f"{found.seconds / arguments.steps:.2f}",
-            f"{found.generation / found.seconds:.1%}",
-            f"{1 - found.rollouts / found.seconds:.1%}",
-            f"{found.ours:.1%}",
-            f"{found.read:,}",
-            f"{found.reread:.3f}",
-        )
+    with tempfile.TemporaryDirectory() as folder:
+        model = save_random(folder, *arguments.random) if arguments.random else arguments.model
+        for algorithm in arguments.algorithms:
+            found = measure(algorithm, model, arguments.groups, arguments.candidates, arguments.steps)
+            table.add_row(
+                algorithm,
+                f"{found.seconds / arguments.steps:.2f}",
+                f"{found.generation / found.seconds:.1%}",
+                f"{1 - found.rollouts / found.seconds:.1%}",
+                f"{found.ours:.1%}",
+                f"{found.read:,}",
+                f"{found.reread:.3f}",
+            )
     Console(width=110).print(table)
 
 
@@ -215,6 +228,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--algorithms", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
     parser.add_argument("--model", default="tiny", help='"tiny" or a folder')
+    parser.add_argument("--random", nargs=2, type=int, metavar=("HIDDEN", "LAYERS"), help="a random one of these sizes")
     parser.add_argument("--groups", type=int, default=40)
     parser.add_argument("--candidates", type=int, default=6)
     parser.add_argument("--steps", type=int, default=8)

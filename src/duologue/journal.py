@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 import threading
 import uuid
@@ -232,6 +233,18 @@ def _is_at(path: Path, descriptor: int) -> bool:
         return os.path.samestat(path.stat(), os.fstat(descriptor))
     except FileNotFoundError:
         return False
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object that a file holds.
+
+    Raises:
+        ValueError: it holds none.
+    """
+    found: Any = json.loads(path.read_text())
+    if not isinstance(found, dict):
+        raise ValueError(f"a {type(found).__name__} where settings should be")
+    return cast(dict[str, Any], found)
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

@@ -61,6 +61,15 @@ def test_a_command_that_fails_before_any_work_leaves_nothing_behind(tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_with_anything_of_its_own_is_not_taken_away(tmp_path: Path) -> None:
+    note = tmp_path / "plain" / "mine" / "empty.txt"
+    note.parent.mkdir(parents=True)
+    note.touch()
+    with pytest.raises(ModelError), RunFolder(tmp_path / "plain").opened(recipe(), restart=False):
+        raise ModelError("there is no such model")
+    assert note.exists()
+
+
 def test_a_command_that_fails_later_leaves_its_work_and_no_lock(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "plain")
     with pytest.raises(ModelError), run.opened(recipe(), restart=False):

@@ -265,7 +265,7 @@ class Base(TestCase, Mixin):
     def test_b(self): pass
     def test_a(self): os.path.join = None
     def helper(self): mock.patch("time.sleep").start()
-    def setUp(self): sys.modules["aged.library"] = len("path.exists")
+    def setUp(self): sys.modules["aged.books"] = len("path.exists")
 class Sub(Base):
     async def test_c(self): pass
 class Other:
@@ -282,7 +282,7 @@ class Other:
     assert found.watched == (
         *("datetime", "datetime.datetime", "os.path", "unittest", "unittest.TestCase", "unittest.mock"),
     )
-    assert found.free == ("aged.library", "join", "sleep")
+    assert found.free == ("aged.books", "join", "sleep")
 
 
 @settings(max_examples=50, deadline=None)

@@ -6,7 +6,6 @@ has, as a `ChatModel`. Nothing here knows the library.
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,8 +15,8 @@ from pydantic import Field, model_validator
 
 from duologue.conversation import Conversation, Ending, Goal, Message, message_rows
 from duologue.errors import DataError, ModelError, RecipeError, nearest
-from duologue.metrics import satisfaction
-from duologue.metrics.base import Judge, Supplies, Weighted
+from duologue.metrics.base import Judge, Supplies
+from duologue.metrics.satisfaction import lacking_judge
 from duologue.models.base import Reply, Sampling, count_bytes
 from duologue.models.settings import ModelName, Served, Temperature, is_address
 from duologue.reward import MultiturnReward, Reward
@@ -82,16 +81,9 @@ def check_partners(task: Task, user: UserModel, judge: JudgeModel) -> None:
         task.with_profile(user.profiles)
     else:
         people(user.profiles)
-    asking = [name for name, metric in task.metrics.items() if _needs_a_judge(metric, user)]
-    if asking and not judge.model:
-        raise RecipeError(f'metric "{asking[0]}" needs a judge: give judge.model and judge.endpoint, an address')
-
-
-def _needs_a_judge(metric: Weighted, user: UserModel) -> bool:
-    if metric.factory is satisfaction:  # scripted users show theirs
-        return user.model != SCRIPTED
-    wanted = inspect.signature(metric.factory).parameters.values()
-    return any(each.name in ("judge", "extract") and each.default is each.empty for each in wanted)
+    asking = None if judge.model else lacking_judge(task.metrics, users_react=user.model == SCRIPTED)
+    if asking is not None:
+        raise RecipeError(f'metric "{asking}" needs a judge: give judge.model and judge.endpoint, an address')
 
 
 class Partners:

@@ -117,6 +117,12 @@ class Weighted:
         return "judge" in inspect.signature(self.factory).parameters
 
     @property
+    def needs_judge(self) -> bool:
+        """Whether it cannot be built without one."""
+        wanted = inspect.signature(self.factory).parameters.values()
+        return any(each.name in ("judge", "extract") and each.default is each.empty for each in wanted)
+
+    @property
     def in_force(self) -> dict[str, Any]:
         """Every option with the value that it has, given or by default."""
         known = (p for p in inspect.signature(self.factory).parameters.values() if p.name not in SUPPLIED)

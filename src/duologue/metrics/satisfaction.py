@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from duologue.conversation import Conversation, Goal
-from duologue.metrics.base import Metric, Score
+from duologue.metrics.base import Metric, Score, Weighted
 from duologue.metrics.judged import closing, graded
 from duologue.models.base import ChatModel
 from duologue.models.prompt import Frame
@@ -32,3 +34,15 @@ def satisfaction(judge: ChatModel | None = None) -> Metric:
         return await graded(judge, "satisfaction", parts, frame, conversation, goal)
 
     return score
+
+
+def lacking_judge(metrics: Mapping[str, Weighted], *, users_react: bool) -> str | None:
+    """The name of the first metric that there is not without a judge; None where all can be had.
+
+    Args:
+        users_react: whether users show their reaction, as scripted ones do.
+    """
+    for name, metric in metrics.items():
+        if metric.needs_judge or (metric.factory is satisfaction and not users_react):
+            return name
+    return None

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from duologue.errors import ModelError
-from duologue.journal import write_atomically
+from duologue.journal import read_object, write_atomically
 from duologue.models import BUILT_IN
 from duologue.models.files import contents_of_weights, folder_of
 
@@ -124,9 +124,6 @@ def _noted(adapter: Path) -> str | None:
 
 def _settings(file: Path) -> dict[str, Any]:
     try:
-        settings: Any = json.loads(file.read_text())
-        if not isinstance(settings, dict):
-            raise ValueError(f"a {type(settings).__name__} where settings should be")
+        return read_object(file)
     except ValueError as error:
         raise ModelError(f"{file} is damaged: {error}") from error
-    return settings  # pyright: ignore[reportUnknownVariableType]

@@ -95,7 +95,7 @@ class ChatTemplate:
 
     def text(self, messages: Sequence[Message]) -> str:
         """The template's text for `messages`, up to where the reply begins."""
-        return self._rendered(messages, tokenize=False, add_generation_prompt=True)
+        return self._rendered(messages, add_generation_prompt=True)
 
     def reply(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """The ids of the last of `messages`, as they would be drawn after `encode` of the others.
@@ -107,7 +107,7 @@ class ChatTemplate:
             DataError: the template refuses these messages.
         """
         asked = messages[:-1]
-        prompt, text = self.encode(asked), self._rendered(messages, tokenize=False)
+        prompt, text = self.encode(asked), self._rendered(messages)
         whole = self._ids(text)
         if whole[: len(prompt)] == prompt:
             return whole[len(prompt) :]
@@ -121,9 +121,9 @@ class ChatTemplate:
         # Some templates open a thought in the prompt, and show none of it afterwards.
         return UNTHOUGHT + text[len(asked) :] if self._opens_thought and text.startswith(asked) else ""
 
-    def _rendered(self, messages: Sequence[Message], **wanted: bool) -> Any:
+    def _rendered(self, messages: Sequence[Message], **wanted: bool) -> str:
         try:
-            return self.tokenizer.apply_chat_template(message_rows(messages), **wanted, **self.options)
+            return self.tokenizer.apply_chat_template(message_rows(messages), tokenize=False, **wanted, **self.options)
         except TemplateError as error:
             roles = ", ".join(dict.fromkeys(m.role for m in messages))
             raise DataError(f"the model's chat template refuses messages by {roles}: {error}") from error

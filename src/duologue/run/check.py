@@ -8,8 +8,8 @@ from functools import cache
 
 from duologue.conversation import Message
 from duologue.errors import DataError, RecipeError, nearest
-from duologue.metrics import satisfaction
 from duologue.metrics.base import Supplies
+from duologue.metrics.satisfaction import lacking_judge
 from duologue.models import BUILT_IN
 from duologue.models.scripted import ScriptedModel
 from duologue.recipe import SCRIPTED_USER, FamilySettings, Recipe, UserSettings
@@ -145,14 +145,13 @@ def check_task(arm: Recipe, task: Task) -> None:
 
 def _check_reactions(arm: Recipe, task: Task) -> None:
     """Refuse a metric that reads what scripted users show, where a model plays them and there is no judge."""
-    if arm.user.model == SCRIPTED_USER or arm.judge:
-        return
-    for name, metric in arm.reward.of(task).items():
-        if metric.factory is satisfaction:
-            raise RecipeError(
-                f'{task.name}: metric "{name}" is what scripted users show, and a model plays these: name a judge '
-                "under [judge], or the metrics that are to count in [reward.metrics]"
-            )
+    react = arm.user.model == SCRIPTED_USER
+    name = None if arm.judge else lacking_judge(arm.reward.of(task), users_react=react)
+    if name is not None:
+        raise RecipeError(
+            f'{task.name}: metric "{name}" is what scripted users show, and a model plays these: name a judge '
+            "under [judge], or the metrics that are to count in [reward.metrics]"
+        )
 
 
 def _faults(stage: TrainSettings, arm: Recipe) -> Iterator[str]:

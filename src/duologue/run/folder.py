@@ -26,7 +26,7 @@ from typing import Any, cast
 import tomli_w
 
 from duologue.errors import RunError
-from duologue.journal import RunLock, write_atomically
+from duologue.journal import RunLock, read_object, write_atomically
 from duologue.models.adapters import renamed
 from duologue.recipe import Recipe, Table
 from duologue.run.weights import weights_digest
@@ -89,10 +89,17 @@ class RunFolder:
                 aside = self.begin(recipe, restart=restart)
                 yield
             finally:
-                if not any(_is_work(path) for path in self.path.rglob("*")):
+                if not self._holds_work():
                     shutil.rmtree(self.path, ignore_errors=True)
                     if aside is not None:
                         _move(aside, self.path)
+
+    def _holds_work(self) -> bool:
+        """Whether there is a file but those that a command makes before its work."""
+        begun = {self.path / RECIPE}
+        if self.journal.exists() and self.journal.stat().st_size == 0:
+            begun.add(self.journal)
+        return any(path.is_file() and path not in begun for path in self.path.rglob("*"))
 
     def begin(self, recipe: Recipe, *, restart: bool) -> Path | None:
         """Make the folder, or go on in it; the recipe is written down.
@@ -181,11 +188,6 @@ def _move(folder: Path, new: Path) -> None:
     folder.rename(new)
 
 
-def _is_work(path: Path) -> bool:
-    """Whether a file in a run's folder holds anything but what a command writes before its work."""
-    return path.is_file() and path.name != RECIPE and path.stat().st_size > 0
-
-
 def stage_settings(arm: Recipe) -> dict[str, Table]:
     """Each stage of an arm, by name, with all that its result depends on; "start" stands for the first weights.
 
@@ -238,12 +240,10 @@ def changes(old: Any, new: Any, place: str = "") -> Iterator[str]:
 def _read(path: Path) -> Table:
     """A stage's recorded settings, without the revision, which may differ."""
     try:
-        settings: Any = json.loads(path.read_text())
-        if not isinstance(settings, dict):
-            raise ValueError(f"a {type(settings).__name__} where settings should be")
+        settings = read_object(path)
     except ValueError as error:
         raise RunError(f"{path} is damaged: {error}. Give --restart, which moves the old folder aside") from error
-    return {key: value for key, value in cast(Table, settings).items() if key != "revision"}
+    return {key: value for key, value in settings.items() if key != "revision"}
 
 
 def resolved(recipe: Recipe, revisions: Sequence[str]) -> str:
